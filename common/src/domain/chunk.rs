@@ -1,0 +1,162 @@
+//! The chunk: its status, the one transition table, and its bounds.
+//!
+//! `odf.chunk_status` in SQL has the same words in the same order, and `odf.chunk_transition`
+//! the same pairs; `tests/it/transitions.rs` compares both with this file.
+
+use serde::{Deserialize, Serialize};
+
+/// What production of a chunk has come to. `running` is derived from a live lease and
+/// `resubmit` from a pending request: neither is ever stored as a chunk's own state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ChunkStatus {
+    /// An input is not validated yet.
+    Waiting,
+    /// Every input is there: a worker may claim it.
+    Ready,
+    /// Leased by one attempt.
+    Running,
+    /// Published, waiting for a person's approval.
+    Complete,
+    /// Published and checked: consumers may take it.
+    Validated,
+    /// The last attempt failed; it is retried when its time comes.
+    Failed,
+    /// No attempts left, or a permanent error: a person decides.
+    Exhausted,
+    /// Set aside by a person.
+    Held,
+    /// Ended by a person.
+    Cancelled,
+    /// Replaced by its children.
+    Split,
+    /// A person asked for it to run again.
+    Resubmit,
+}
+
+impl ChunkStatus {
+    /// Every status, in the order of the SQL enum.
+    pub const ALL: [Self; 11] = [
+        Self::Waiting,
+        Self::Ready,
+        Self::Running,
+        Self::Complete,
+        Self::Validated,
+        Self::Failed,
+        Self::Exhausted,
+        Self::Held,
+        Self::Cancelled,
+        Self::Split,
+        Self::Resubmit,
+    ];
+
+    /// The word used in SQL, on the command line and in logs.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Waiting => "waiting",
+            Self::Ready => "ready",
+            Self::Running => "running",
+            Self::Complete => "complete",
+            Self::Validated => "validated",
+            Self::Failed => "failed",
+            Self::Exhausted => "exhausted",
+            Self::Held => "held",
+            Self::Cancelled => "cancelled",
+            Self::Split => "split",
+            Self::Resubmit => "resubmit",
+        }
+    }
+
+    /// The status of that word, if there is one.
+    #[must_use]
+    pub fn from_word(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|status| status.word() == word)
+    }
+
+    /// The stored states that a chunk may go to from this stored state.
+    ///
+    /// This is the one transition table. `ready -> ready` (a lease lost or handed back) draws a
+    /// new place in the queue and is not a change of state, so it is not listed.
+    #[must_use]
+    pub fn successors(self) -> &'static [Self] {
+        use ChunkStatus::{Cancelled, Complete, Exhausted, Failed, Held, Ready, Split, Validated, Waiting};
+        match self {
+            Self::Waiting => &[Ready, Held, Cancelled],
+            Self::Ready => &[Waiting, Complete, Validated, Failed, Exhausted, Held, Cancelled, Split],
+            Self::Complete => &[Validated, Waiting, Ready, Cancelled],
+            Self::Validated => &[Waiting, Ready],
+            Self::Failed => &[Waiting, Ready, Exhausted, Held, Cancelled, Split],
+            Self::Exhausted => &[Waiting, Ready, Held, Cancelled, Split],
+            Self::Held => &[Waiting, Ready, Validated, Cancelled],
+            Self::Cancelled => &[Waiting, Ready],
+            Self::Split => &[Waiting, Ready],
+            Self::Running | Self::Resubmit => &[],
+        }
+    }
+}
+
+/// One column of a chunk key, as the source database describes it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyColumn {
+    /// The column's name, unquoted.
+    pub name: String,
+    /// Its SQL type as `format_type` prints it, for example `bigint` or `numeric(12,2)`.
+    #[serde(rename = "type")]
+    pub sql_type: String,
+    /// A collation to compare under, quoted and qualified as SQL takes it, where it is not the column's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub collation: Option<String>,
+}
+
+/// What part of its data set a chunk is. Values travel as data: bind parameters, environment, argv.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Bounds {
+    /// Rows whose key tuple lies in `[lower, upper)`; `None` is open-ended.
+    KeyRange {
+        /// The key's columns, most significant first.
+        columns: Vec<KeyColumn>,
+        /// First key inside, one text value a column, as the server prints it.
+        lower: Option<Vec<String>>,
+        /// First key outside.
+        upper: Option<Vec<String>>,
+    },
+    /// Rows in which any key column is NULL.
+    NullKeys {
+        /// The key's columns.
+        columns: Vec<KeyColumn>,
+    },
+    /// One declared value.
+    Value {
+        /// The value as written in the flow file.
+        value: String,
+    },
+    /// One file below the connection's root.
+    File {
+        /// Path relative to the root, `/` between parts.
+        path: String,
+        /// Its size in bytes when the plan was made.
+        bytes: u64,
+    },
+    /// One row of a planning query or one line of a planning command's output.
+    Row {
+        /// Column name and text value, in the query's order; `None` is NULL.
+        values: Vec<(String, Option<String>)>,
+    },
+    /// The whole data set.
+    Single,
+}
+
+/// A chunk that a splitter proposes; the store gives it its identity.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NewChunk {
+    /// Its name inside the data set, for example `00042`; unique there, never empty, no `/`.
+    pub key: String,
+    /// What it covers.
+    pub bounds: Bounds,
+    /// Rows expected, where the splitter knows.
+    pub est_rows: Option<i64>,
+    /// Bytes expected, where the splitter knows.
+    pub est_bytes: Option<i64>,
+}

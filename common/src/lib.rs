@@ -1,0 +1,7 @@
+//! The shared language of OpenDataFlow: what `coordinator` and `worker` both speak.
+//!
+//! This crate owns no process and prints nothing. Its rooms depend on each other in one
+//! direction only: `domain <- policy <- flow <- store | endpoint`, with `runtime` beside them.
+
+pub mod domain;
+pub mod flow;
