@@ -80,10 +80,14 @@ impl ChunkStatus {
     /// new place in the queue and is not a change of state, so it is not listed.
     #[must_use]
     pub fn successors(self) -> &'static [Self] {
-        use ChunkStatus::{Cancelled, Complete, Exhausted, Failed, Held, Ready, Split, Validated, Waiting};
+        use ChunkStatus::{
+            Cancelled, Complete, Exhausted, Failed, Held, Ready, Split, Validated, Waiting,
+        };
         match self {
             Self::Waiting => &[Ready, Held, Cancelled],
-            Self::Ready => &[Waiting, Complete, Validated, Failed, Exhausted, Held, Cancelled, Split],
+            Self::Ready => &[
+                Waiting, Complete, Validated, Failed, Exhausted, Held, Cancelled, Split,
+            ],
             Self::Complete => &[Validated, Waiting, Ready, Cancelled],
             Self::Validated => &[Waiting, Ready],
             Self::Failed => &[Waiting, Ready, Exhausted, Held, Cancelled, Split],

@@ -9,7 +9,9 @@
 /// or does not fit in 63 bits.
 pub fn parse_bytes(text: &str) -> Result<u64, String> {
     let trimmed = text.trim();
-    let digits_end = trimmed.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(trimmed.len());
+    let digits_end = trimmed
+        .find(|c: char| !c.is_ascii_digit() && c != '.')
+        .unwrap_or(trimmed.len());
     let (number, unit) = trimmed.split_at(digits_end);
     let expected = || format!("expected a size such as 500MB, 2TB or 64MiB, found {text:?}");
     let factor: f64 = match unit.trim().to_ascii_lowercase().as_str() {
@@ -28,7 +30,9 @@ pub fn parse_bytes(text: &str) -> Result<u64, String> {
     let value: f64 = number.parse().map_err(|_| expected())?;
     let bytes = value * factor;
     if !bytes.is_finite() || bytes > i64::MAX as f64 {
-        return Err(format!("a size of at most 8 EiB was expected, found {text:?}"));
+        return Err(format!(
+            "a size of at most 8 EiB was expected, found {text:?}"
+        ));
     }
     Ok(bytes.round() as u64)
 }
@@ -43,7 +47,11 @@ pub fn format_bytes(bytes: u64) -> String {
         value /= 1000.0;
         unit += 1;
     }
-    if unit == 0 { format!("{bytes} B") } else { format!("{value:.1} {}", UNITS[unit]) }
+    if unit == 0 {
+        format!("{bytes} B")
+    } else {
+        format!("{value:.1} {}", UNITS[unit])
+    }
 }
 
 #[cfg(test)]

@@ -250,6 +250,10 @@ pub struct Retry {
 
 impl Default for Retry {
     fn default() -> Self {
-        Self { attempts: 5, backoff_ms: 10_000, max_backoff_ms: 600_000 }
+        Self {
+            attempts: 5,
+            backoff_ms: 10_000,
+            max_backoff_ms: 600_000,
+        }
     }
 }
