@@ -1,0 +1,51 @@
+-- Moves waiting chunks whose inputs are all there to ready. Their own rows are locked first, so of two
+-- inputs that settle at the same moment the later one sees both.
+create or replace function odf.promote_chunks(p_chunks bigint[]) returns bigint
+language plpgsql security definer set search_path = odf, pg_temp as $$
+declare
+  v_now timestamptz := odf.clock();
+  v_ready bigint[];
+begin
+  perform from chunk_state where chunk_id = any (p_chunks) and status = 'waiting' order by chunk_id for no key update;
+  if not found then
+    return 0;
+  end if;
+  select array_agg(c.chunk_id order by c.chunk_id) into v_ready
+    from chunk_state c join job j on j.data_set_id = c.data_set_id and not j.retired
+   where c.chunk_id = any (p_chunks) and c.status = 'waiting'
+     and not exists (select from chunk_edge e join chunk_state i on i.chunk_id = e.input_id
+                      where e.chunk_id = c.chunk_id and i.status <> 'validated')
+     and odf.fan_in_complete(j.job_id);
+  if v_ready is null then
+    return 0;
+  end if;
+  update chunk_state set status = 'ready', changed_at = v_now where chunk_id = any (v_ready) and status = 'waiting';
+  perform odf.enqueue(v_ready);
+  return cardinality(v_ready);
+end $$;
+
+-- Gives ready chunks their places at the end of their lane, in the order of their ids.
+create or replace function odf.enqueue(p_chunks bigint[]) returns void
+language plpgsql security definer set search_path = odf, pg_temp as $$
+begin
+  insert into ready (lane_id, seq, chunk_id, attempt)
+  select q.lane_id, nextval('ready_seq'), q.chunk_id, q.attempt
+    from (select n.lane_id, c.chunk_id, c.attempt_no + 1 as attempt
+            from chunk_state c join job j on j.data_set_id = c.data_set_id and not j.retired
+            join lane n on n.job_id = j.job_id
+           where c.chunk_id = any (p_chunks)
+           order by c.chunk_id) q;
+end $$;
+
+-- Whether every chunk of every input that a job takes whole is validated. Exact: the counters are
+-- written in the transactions that change the states. A data set without a sealed plan is not ready.
+create or replace function odf.fan_in_complete(p_job int) returns boolean
+language plpgsql security definer set search_path = odf, pg_temp as $$
+begin
+  return not exists (
+    select from job_input i join data_set d using (data_set_id)
+     where i.job_id = p_job and i.mapping = 'all'
+       and (d.plan_id is null
+            or (select p.chunks from plan p where p.plan_id = d.plan_id)
+               > coalesce((select sum(n) from progress_now x where x.data_set_id = d.data_set_id and x.status = 'validated'), 0)));
+end $$;
