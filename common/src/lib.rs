@@ -4,4 +4,5 @@
 //! direction only: `domain <- policy <- flow <- store | endpoint`, with `runtime` beside them.
 
 pub mod domain;
+pub mod endpoint;
 pub mod flow;
