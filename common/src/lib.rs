@@ -6,3 +6,4 @@
 pub mod domain;
 pub mod endpoint;
 pub mod flow;
+pub mod store;
