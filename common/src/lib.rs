@@ -5,3 +5,5 @@
 
 pub mod domain;
 pub mod flow;
+pub mod private_pg;
+pub mod runtime;
