@@ -6,4 +6,6 @@
 pub mod domain;
 pub mod endpoint;
 pub mod flow;
+pub mod private_pg;
+pub mod runtime;
 pub mod store;
