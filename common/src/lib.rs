@@ -9,3 +9,4 @@ pub mod flow;
 pub mod private_pg;
 pub mod runtime;
 pub mod store;
+pub mod secret;

@@ -1,0 +1,332 @@
+//! Rules between the parts: who makes what, circles, chunks that must pair up, places used twice.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{Context, text};
+use crate::flow::model::{Flow, Mapping, Partition};
+use crate::flow::raw::{RawDataSet, RawJob};
+use crate::flow::read::{At, NamedEntry, Place, Problems};
+use crate::flow::scalar::{KeepFor, Text};
+use crate::flow::topology::Topology;
+use crate::flow::tree::Mark;
+
+/// Checks everything that needs more than one part of the file.
+pub(super) fn check(context: &Context<'_>, flow: &mut Flow, problems: &mut Problems<'_>) {
+    one_maker(context, problems);
+    match Topology::of(flow) {
+        Ok(topology) => {
+            for (name, job) in &flow.jobs {
+                if let Some(raw) = find(context.jobs, name) {
+                    chunks_pair_up(raw, job, flow, &topology, problems);
+                }
+            }
+            if context.jobs_are_known {
+                unused(context, flow, &topology, problems);
+            }
+        }
+        Err(cycle) => report_cycle(context, &cycle.jobs, &cycle.arrows(), flow, problems),
+    }
+    shared_places(context, problems);
+}
+
+fn find<'r, T>(entries: &'r [NamedEntry<T>], name: &str) -> Option<&'r NamedEntry<T>> {
+    entries.iter().find(|entry| entry.name == name)
+}
+
+/// A data set has one maker, or two attempts of different jobs would publish the same chunk.
+fn one_maker(context: &Context<'_>, problems: &mut Problems<'_>) {
+    for (dataset, makers) in &context.makers {
+        let [first, others @ ..] = makers.as_slice() else {
+            continue;
+        };
+        for other in others {
+            let Some(output) = output_of(other) else {
+                continue;
+            };
+            let job = &first.name;
+            let note = output_of(first).map(|first| problems.source.position(first.place.value));
+            let problem = problems
+                .error(
+                    &output.place,
+                    format!("job {job:?} makes the data set {dataset:?} already"),
+                )
+                .expected("one job for each data set");
+            if let Some(position) = note {
+                problem.note(format!("it is the output of {job:?} at {position}"));
+            }
+            problem.hint("give each job a data set of its own");
+        }
+    }
+}
+
+fn output_of(job: &NamedEntry<RawJob>) -> Option<&At<Text>> {
+    job.value.as_ref()?.output.as_ref()
+}
+
+fn report_cycle(
+    context: &Context<'_>,
+    jobs: &[String],
+    arrows: &str,
+    flow: &Flow,
+    problems: &mut Problems<'_>,
+) {
+    // A job that reads its own output was reported where its input stands.
+    let [first, .., last] = jobs else { return };
+    let made = flow.jobs.get(last).map(|job| job.output.as_str());
+    let place = find(context.jobs, first).map(|raw| input_place(raw, made));
+    if let Some(place) = place {
+        problems
+            .error(&place, format!("the jobs wait for each other: {arrows}"))
+            .expected("jobs that feed each other in one direction")
+            .hint("take one of these inputs away");
+    }
+}
+
+/// Where a job names a data set as its input; the input as a whole where it does not.
+fn input_place(job: &NamedEntry<RawJob>, dataset: Option<&str>) -> Place {
+    let Some(inputs) = job.value.as_ref().and_then(|job| job.input.as_ref()) else {
+        return job.place.at_key();
+    };
+    let named = inputs
+        .value
+        .0
+        .iter()
+        .filter_map(|input| input.value.dataset.as_ref());
+    let found = named
+        .into_iter()
+        .find(|name| Some(name.value.0.as_str()) == dataset);
+    found.map_or_else(|| inputs.place.clone(), |name| name.place.clone())
+}
+
+/// Inputs of the same key must have the same keys, or chunks wait for partners for ever.
+fn chunks_pair_up(
+    raw: &NamedEntry<RawJob>,
+    job: &crate::flow::model::Job,
+    flow: &Flow,
+    topology: &Topology,
+    problems: &mut Problems<'_>,
+) {
+    let mut same = job
+        .inputs
+        .iter()
+        .filter(|input| input.mapping == Mapping::SameKey);
+    let Some(first) = same.next() else { return };
+    let Some((first_origin, first_partition)) = origin(&first.dataset, flow, topology) else {
+        return;
+    };
+    for input in same {
+        let Some((origin, partition)) = origin(&input.dataset, flow, topology) else {
+            continue;
+        };
+        if origin == first_origin {
+            continue;
+        }
+        let place = input_place(raw, Some(&input.dataset));
+        let (left, right) = (&first.dataset, &input.dataset);
+        match pairing(first_partition, partition) {
+            Pairing::Certain => {}
+            Pairing::ByName => {
+                problems
+                    .warning(
+                        &place,
+                        format!("chunks of {left:?} and {right:?} are paired by name"),
+                    )
+                    .hint(
+                        "make sure that both name their chunks alike, or read one with chunks: all",
+                    );
+            }
+            Pairing::Wrong => {
+                problems
+                    .error(
+                        &place,
+                        format!("the chunks of {left:?} and {right:?} do not pair up"),
+                    )
+                    .note(format!(
+                        "{left:?} has the chunks of {first_origin:?}, {right:?} those of {origin:?}"
+                    ))
+                    .expected("inputs that are cut alike")
+                    .hint(format!(
+                        "read all of one: {{ dataset: {right}, chunks: all }}"
+                    ));
+            }
+        }
+    }
+}
+
+enum Pairing {
+    Certain,
+    ByName,
+    Wrong,
+}
+
+fn pairing(left: &Partition, right: &Partition) -> Pairing {
+    match (left, right) {
+        (Partition::Single, Partition::Single) => Pairing::Certain,
+        (Partition::List { values: left }, Partition::List { values: right }) => {
+            let (left, right): (BTreeSet<_>, BTreeSet<_>) =
+                (left.iter().collect(), right.iter().collect());
+            if left == right {
+                Pairing::Certain
+            } else {
+                Pairing::Wrong
+            }
+        }
+        // Ranges of two tables have the same names and different bounds.
+        (Partition::Key { .. } | Partition::Single, _)
+        | (_, Partition::Key { .. } | Partition::Single) => Pairing::Wrong,
+        _ => Pairing::ByName,
+    }
+}
+
+/// The data set whose partition a data set's chunks come from.
+fn origin<'f>(
+    dataset: &'f str,
+    flow: &'f Flow,
+    topology: &Topology,
+) -> Option<(&'f str, &'f Partition)> {
+    let mut current = dataset;
+    loop {
+        let declared = flow.datasets.get(current)?;
+        if let Some(partition) = &declared.partition {
+            return Some((current, partition));
+        }
+        let job = flow.jobs.get(topology.maker(current)?)?;
+        let input = job
+            .inputs
+            .iter()
+            .find(|input| input.mapping == Mapping::SameKey)?;
+        current = &input.dataset;
+    }
+}
+
+/// Warns of parts that nothing uses: usually a misspelt name elsewhere.
+fn unused(context: &Context<'_>, flow: &Flow, topology: &Topology, problems: &mut Problems<'_>) {
+    unused_datasets(context, topology, problems);
+    let used: BTreeSet<&str> = flow
+        .jobs
+        .iter()
+        .flat_map(|(name, job)| job.pools.iter().chain([name]))
+        .map(String::as_str)
+        .collect();
+    for entry in context.pools {
+        if !used.contains(entry.name.as_str()) {
+            problems
+                .warning(
+                    &entry.place.at_key(),
+                    format!("no job draws from the pool {:?}", entry.name),
+                )
+                .did_you_mean(&entry.name, used.iter().copied());
+        }
+    }
+    let by_datasets = flow.datasets.values().map(|dataset| &dataset.at.connection);
+    let by_jobs = flow.jobs.values().flat_map(|job| &job.connections);
+    let used: BTreeSet<&String> = by_datasets.chain(by_jobs).collect();
+    for entry in context.connections {
+        if !used.contains(&entry.name) {
+            problems.warning(
+                &entry.place.at_key(),
+                format!("nothing uses the connection {:?}", entry.name),
+            );
+        }
+    }
+    if context.jobs.is_empty() && context.datasets.is_empty() {
+        let file = Place {
+            value: Mark::default(),
+            key: Mark::default(),
+            path: "".into(),
+        };
+        problems.warning(
+            &file,
+            "the flow declares no data set and no job, so there is nothing to do",
+        );
+    }
+}
+
+fn unused_datasets(context: &Context<'_>, topology: &Topology, problems: &mut Problems<'_>) {
+    for entry in context.datasets {
+        if !topology.readers(&entry.name).is_empty() {
+            continue;
+        }
+        if topology.maker(&entry.name).is_none() {
+            problems.warning(
+                &entry.place.at_key(),
+                format!("no job uses the data set {:?}", entry.name),
+            );
+        }
+        let keep = entry.value.as_ref().and_then(|raw| raw.keep.as_ref());
+        if let Some(keep) = keep.filter(|keep| keep.value == KeepFor::UntilConsumed) {
+            problems
+                .warning(
+                    &keep.place,
+                    format!(
+                        "no job reads {:?}, so it would be removed as soon as it is made",
+                        entry.name
+                    ),
+                )
+                .hint("write keep: forever, or a duration");
+        }
+    }
+}
+
+/// Two data sets at one place overwrite each other.
+fn shared_places(context: &Context<'_>, problems: &mut Problems<'_>) {
+    let mut taken: BTreeMap<(String, String), &NamedEntry<RawDataSet>> = BTreeMap::new();
+    for entry in context.datasets {
+        let Some(key) = place_key(context, entry) else {
+            continue;
+        };
+        let made = |name: &str| context.makers.contains_key(name);
+        let Some(first) = taken.get(&key) else {
+            taken.insert(key, entry);
+            continue;
+        };
+        let place = entry
+            .value
+            .as_ref()
+            .and_then(|raw| raw.at.as_ref())
+            .map(|at| &at.place);
+        let place = place.map_or_else(|| entry.place.at_key(), Place::at_key);
+        let note = format!(
+            "{:?} stands at {}",
+            first.name,
+            problems.source.position(first.place.key)
+        );
+        let message = format!("{:?} is at the same place as {:?}", entry.name, first.name);
+        match (made(&entry.name), made(&first.name)) {
+            (true, true) => {
+                problems
+                    .error(&place, message)
+                    .note(note)
+                    .expected("a table or path of its own for each data set that a job makes");
+            }
+            (false, false) => {}
+            _ => {
+                problems
+                    .warning(&place, message)
+                    .note(note)
+                    .hint("a job writes there while another may read it as a source");
+            }
+        }
+    }
+}
+
+/// What two data sets at one place have in common.
+fn place_key(context: &Context<'_>, entry: &NamedEntry<RawDataSet>) -> Option<(String, String)> {
+    let at = &entry.value.as_ref()?.at.as_ref()?.value;
+    let connection = context
+        .built_connections
+        .get(&at.connection.as_ref()?.value.0)?;
+    // Two names for one URL or root are one place.
+    let endpoint = match &connection.kind {
+        crate::flow::model::ConnectionKind::Postgres { url } => url.clone(),
+        crate::flow::model::ConnectionKind::Files { root, .. } => {
+            root.trim_end_matches('/').to_owned()
+        }
+        crate::flow::model::ConnectionKind::Other { .. } => at.connection.as_ref()?.value.0.clone(),
+    };
+    match (&at.table, &at.path) {
+        (Some(table), _) => Some((endpoint, text::folded_table(&table.value.0))),
+        (None, Some(path)) => Some((endpoint, path.value.0.clone())),
+        (None, None) => None,
+    }
+}

@@ -1,0 +1,469 @@
+//! Reading a tree into the file as written: the trait, the map reader and the `record!` macro.
+//!
+//! A record is declared once; its struct, its reader and its part of the JSON Schema come from
+//! that one declaration, so they cannot drift apart. Nothing in here knows what a key means.
+
+use std::collections::HashMap;
+use std::rc::Rc;
+
+use schemars::{Schema, SchemaGenerator};
+
+use super::diagnostic::{Diagnostic, Severity, Source};
+use super::tree::{Mark, Node, Value};
+
+/// More problems than this are counted, not kept.
+const MAX_PROBLEMS: usize = 100;
+
+/// Where a value stands and which keys lead there.
+#[derive(Debug, Clone)]
+pub(crate) struct Place {
+    /// The value.
+    pub(crate) value: Mark,
+    /// Its key; the value itself where it has none.
+    pub(crate) key: Mark,
+    /// For example `jobs.load.input`.
+    pub(crate) path: Rc<str>,
+}
+
+impl Place {
+    /// The document itself.
+    pub(crate) fn root(node: &Node) -> Self {
+        Self {
+            value: node.mark,
+            key: node.mark,
+            path: Rc::from(""),
+        }
+    }
+
+    /// The value of a key below this place.
+    pub(crate) fn child(&self, key: &Node, name: &str, value: &Node) -> Self {
+        // A name may hold anything, so one that would be misread in a path is quoted.
+        let plain = !name.is_empty()
+            && name
+                .chars()
+                .all(|c| c.is_alphanumeric() || "_-".contains(c));
+        let name = if plain {
+            name.to_owned()
+        } else {
+            format!("{:?}", super::tree::shorten(name))
+        };
+        let path = if self.path.is_empty() {
+            name
+        } else {
+            format!("{}.{name}", self.path)
+        };
+        Self {
+            value: value.mark,
+            key: key.mark,
+            path: Rc::from(path),
+        }
+    }
+
+    /// An item of a list at this place, numbered from 0.
+    pub(crate) fn item(&self, index: usize, value: &Node) -> Self {
+        let path = format!("{}[{index}]", self.path);
+        Self {
+            value: value.mark,
+            key: value.mark,
+            path: Rc::from(path),
+        }
+    }
+
+    /// The same, pointing at its key.
+    pub(crate) fn at_key(&self) -> Self {
+        Self {
+            value: self.key,
+            ..self.clone()
+        }
+    }
+}
+
+/// A value of the file and its place.
+#[derive(Debug, Clone)]
+pub(crate) struct At<T> {
+    pub(crate) value: T,
+    pub(crate) place: Place,
+}
+
+/// The problems found so far.
+#[derive(Debug)]
+pub(crate) struct Problems<'s> {
+    pub(crate) source: &'s Source<'s>,
+    list: Vec<Diagnostic>,
+    dropped: usize,
+    /// Where a dropped problem is written to, so that callers need not care.
+    scratch: Option<Diagnostic>,
+}
+
+impl<'s> Problems<'s> {
+    pub(crate) fn new(source: &'s Source<'s>) -> Self {
+        Self {
+            source,
+            list: Vec::new(),
+            dropped: 0,
+            scratch: None,
+        }
+    }
+
+    /// Reports an error at a place.
+    pub(crate) fn error(&mut self, place: &Place, message: impl Into<String>) -> &mut Diagnostic {
+        self.report(Severity::Error, place, message.into())
+    }
+
+    /// Reports a warning at a place.
+    pub(crate) fn warning(&mut self, place: &Place, message: impl Into<String>) -> &mut Diagnostic {
+        self.report(Severity::Warning, place, message.into())
+    }
+
+    fn report(&mut self, severity: Severity, place: &Place, message: String) -> &mut Diagnostic {
+        let diagnostic = self
+            .source
+            .diagnostic(severity, place.value, &place.path, message);
+        if self.list.len() < MAX_PROBLEMS {
+            self.list.push(diagnostic);
+            let last = self.list.len() - 1;
+            return &mut self.list[last];
+        }
+        self.dropped += 1;
+        self.scratch.insert(diagnostic)
+    }
+
+    /// Whether the file cannot be used.
+    pub(crate) fn any_error(&self) -> bool {
+        self.dropped > 0 || self.list.iter().any(Diagnostic::is_error)
+    }
+
+    /// All problems in the order of the file.
+    pub(crate) fn finish(mut self) -> Vec<Diagnostic> {
+        self.list
+            .sort_by_key(|problem| (problem.line, problem.column));
+        if self.dropped > 0 {
+            let message = format!("{} more problems are not shown", self.dropped);
+            self.list.push(
+                self.source
+                    .diagnostic(Severity::Error, Mark::default(), "", message),
+            );
+        }
+        self.list
+    }
+}
+
+/// A type that can be read from a file and described to an editor.
+pub(crate) trait FromNode: Sized {
+    /// Reads a value; reports what is wrong and returns `None` where that cannot be done.
+    fn read(node: &Node, place: &Place, problems: &mut Problems<'_>) -> Option<Self>;
+
+    /// Its JSON Schema.
+    fn schema(generator: &mut SchemaGenerator) -> Schema;
+}
+
+/// The entries of a map whose keys are known.
+pub(crate) struct Fields<'n> {
+    entries: Vec<(&'n str, &'n Node, &'n Node)>,
+    place: Place,
+    what: &'static str,
+}
+
+impl<'n> Fields<'n> {
+    /// Reads a map, reporting unknown keys, keys that stand twice and keys that are not text.
+    pub(crate) fn open(
+        node: &'n Node,
+        place: &Place,
+        what: &'static str,
+        known: &[&'static str],
+        problems: &mut Problems<'_>,
+    ) -> Option<Self> {
+        let keys = || format!("a map with the keys {}", list_of(known));
+        let mut entries = Vec::new();
+        let mut seen = HashMap::new();
+        for (key, value) in open_map(node, place, keys, problems)? {
+            let Some(name) = key_text(key, place, problems) else {
+                continue;
+            };
+            let child = place.child(key, name, value).at_key();
+            if !known.contains(&name) {
+                let shown = super::tree::shorten(name);
+                problems
+                    .error(&child, format!("unknown key {shown:?} in {what}"))
+                    .expected(format!("one of {}", list_of(known)))
+                    .did_you_mean(name, known.iter().copied());
+                continue;
+            }
+            if is_new(name, &child, &mut seen, problems) {
+                entries.push((name, key, value));
+            }
+        }
+        Some(Self {
+            entries,
+            place: place.clone(),
+            what,
+        })
+    }
+
+    /// Reads an optional key.
+    pub(crate) fn take<T: FromNode>(
+        &self,
+        name: &str,
+        problems: &mut Problems<'_>,
+    ) -> Option<At<T>> {
+        let (_, key, value) = self.entries.iter().find(|(known, ..)| *known == name)?;
+        let place = self.place.child(key, name, value);
+        let value = T::read(value, &place, problems)?;
+        Some(At { value, place })
+    }
+
+    /// Reads a key that must be there, reporting it where it is missing.
+    pub(crate) fn require<T: FromNode>(
+        &self,
+        name: &str,
+        doc: &str,
+        problems: &mut Problems<'_>,
+    ) -> Option<At<T>> {
+        if self.entries.iter().any(|(known, ..)| *known == name) {
+            return self.take(name, problems);
+        }
+        let what = self.what;
+        problems
+            .error(
+                &self.place.at_key(),
+                format!("{what} needs the key {name:?}"),
+            )
+            .expected(format!("{name}: {}", doc.trim().trim_end_matches('.')));
+        None
+    }
+}
+
+/// The entries of a map, or a report that it is none.
+pub(crate) fn open_map<'n>(
+    node: &'n Node,
+    place: &Place,
+    expected: impl FnOnce() -> String,
+    problems: &mut Problems<'_>,
+) -> Option<&'n [(Node, Node)]> {
+    match &node.value {
+        Value::Map(entries) => Some(entries),
+        _ => {
+            mismatch(node, place, expected(), problems);
+            None
+        }
+    }
+}
+
+/// Reports a value of the wrong shape.
+pub(crate) fn mismatch<'p>(
+    node: &Node,
+    place: &Place,
+    expected: String,
+    problems: &'p mut Problems<'_>,
+) -> &'p mut Diagnostic {
+    let subject = if place.path.is_empty() {
+        "the file"
+    } else {
+        &place.path
+    };
+    // An empty value has no width of its own: its key is what a person sees.
+    let place = if matches!(node.value, Value::Empty) {
+        place.at_key()
+    } else {
+        place.clone()
+    };
+    let message = match node.value {
+        Value::Empty => format!("{subject} has no value"),
+        _ => format!("{subject} is {}", node.found()),
+    };
+    let problem = problems.error(&place, message).expected(expected);
+    if matches!(node.value, Value::Empty) {
+        problem.hint("give it a value or remove the key");
+    }
+    problem
+}
+
+/// A key's text, or a report that it is no text.
+pub(crate) fn key_text<'n>(
+    key: &'n Node,
+    owner: &Place,
+    problems: &mut Problems<'_>,
+) -> Option<&'n str> {
+    match &key.value {
+        Value::Text(text) => Some(text),
+        other => {
+            let place = owner.item(0, key);
+            let place = Place {
+                path: owner.path.clone(),
+                ..place
+            };
+            let problem = problems.error(&place, format!("a key is {}", key.found()));
+            problem.expected("text as a key");
+            if let Value::Number(written) | Value::Bool { written, .. } = other {
+                problem.hint(format!("quote it: \"{written}\""));
+            }
+            None
+        }
+    }
+}
+
+/// Whether a key stands here for the first time; reports it with both positions where not.
+pub(crate) fn is_new<'n>(
+    name: &'n str,
+    place: &Place,
+    seen: &mut HashMap<&'n str, Mark>,
+    problems: &mut Problems<'_>,
+) -> bool {
+    let Some(first) = seen.insert(name, place.key) else {
+        return true;
+    };
+    let first_at = problems.source.position(first);
+    let shown = super::tree::shorten(name);
+    problems
+        .error(
+            &place.at_key(),
+            format!("the key {shown:?} stands here twice"),
+        )
+        .note(format!("it stands first at {first_at}"))
+        .hint("keep one of them");
+    false
+}
+
+/// `a`, `b` and `c`, for messages.
+pub(crate) fn list_of(names: &[&str]) -> String {
+    match names {
+        [] => "nothing".to_owned(),
+        [one] => (*one).to_owned(),
+        [head @ .., last] => format!("{} and {last}", head.join(", ")),
+    }
+}
+
+/// Entries of a map whose keys are names that the file's author chose.
+#[derive(Debug, Clone)]
+pub(crate) struct Named<T>(pub(crate) Vec<NamedEntry<T>>);
+
+/// One of them; `value` is `None` where it could not be read, which was reported.
+#[derive(Debug, Clone)]
+pub(crate) struct NamedEntry<T> {
+    pub(crate) name: String,
+    pub(crate) place: Place,
+    pub(crate) value: Option<T>,
+}
+
+impl<T: FromNode> FromNode for Named<T> {
+    fn read(node: &Node, place: &Place, problems: &mut Problems<'_>) -> Option<Self> {
+        if matches!(node.value, Value::Empty) {
+            // A section whose entries are all commented out.
+            return Some(Self(Vec::new()));
+        }
+        let mut seen = HashMap::new();
+        let mut read = Vec::new();
+        let expected = || "a map from names to their declarations".to_owned();
+        for (key, value) in open_map(node, place, expected, problems)? {
+            let Some(name) = key_text(key, place, problems) else {
+                continue;
+            };
+            let child = place.child(key, name, value);
+            if !is_new(name, &child, &mut seen, problems) {
+                continue;
+            }
+            let value = T::read(value, &child, problems);
+            read.push(NamedEntry {
+                name: name.to_owned(),
+                place: child,
+                value,
+            });
+        }
+        Some(Self(read))
+    }
+
+    fn schema(generator: &mut SchemaGenerator) -> Schema {
+        let value = T::schema(generator);
+        schemars::json_schema!({ "type": ["object", "null"], "additionalProperties": value })
+    }
+}
+
+impl<T: FromNode> FromNode for Vec<At<T>> {
+    fn read(node: &Node, place: &Place, problems: &mut Problems<'_>) -> Option<Self> {
+        let Value::List(items) = &node.value else {
+            mismatch(
+                node,
+                place,
+                "a list, for example [a, b]".to_owned(),
+                problems,
+            );
+            return None;
+        };
+        let mut read = Vec::new();
+        for (index, item) in items.iter().enumerate() {
+            let place = place.item(index, item);
+            if let Some(value) = T::read(item, &place, problems) {
+                read.push(At { value, place });
+            }
+        }
+        Some(read)
+    }
+
+    fn schema(generator: &mut SchemaGenerator) -> Schema {
+        let item = T::schema(generator);
+        schemars::json_schema!({ "type": "array", "items": item })
+    }
+}
+
+/// Declares a map with fixed keys: its struct, its reader and its schema.
+///
+/// Every field is an `Option`: a required key that is missing was reported when it was read.
+macro_rules! record {
+    (
+        $(#[doc = $doc:literal])*
+        $name:ident, $what:literal {
+            $( $(#[doc = $field_doc:literal])* $need:ident $field:ident: $type:ty, )*
+        }
+    ) => {
+        $(#[doc = $doc])*
+        #[derive(Debug, Clone)]
+        #[allow(dead_code, reason = "a key such as kind is decided on before its record is read")]
+        pub(crate) struct $name {
+            $( $(#[doc = $field_doc])* pub(crate) $field: Option<At<$type>>, )*
+        }
+
+        impl FromNode for $name {
+            fn read(node: &Node, place: &Place, problems: &mut Problems<'_>) -> Option<Self> {
+                let known = [$(stringify!($field)),*];
+                let fields = Fields::open(node, place, $what, &known, problems)?;
+                Some(Self { $( $field: record!(
+                    @$need fields, $field, concat!($($field_doc),*), problems
+                ), )* })
+            }
+
+            fn schema(generator: &mut SchemaGenerator) -> Schema {
+                let mut properties = serde_json::Map::new();
+                let needs = [$((stringify!($field), stringify!($need))),*];
+                let required: Vec<&str> = needs
+                    .into_iter()
+                    .filter_map(|(key, need)| (need == "required").then_some(key))
+                    .collect();
+                $(
+                    let doc = concat!($($field_doc),*);
+                    let schema = describe(<$type>::schema(generator), doc);
+                    properties.insert(stringify!($field).to_owned(), schema.to_value());
+                )*
+                schemars::json_schema!({
+                    "type": "object",
+                    "description": concat!($($doc),*).trim(),
+                    "properties": properties,
+                    "required": required,
+                    "additionalProperties": false,
+                })
+            }
+        }
+    };
+    (@required $fields:ident, $field:ident, $doc:expr, $problems:ident) => {
+        $fields.require(stringify!($field), $doc, $problems)
+    };
+    (@optional $fields:ident, $field:ident, $doc:expr, $problems:ident) => {
+        $fields.take(stringify!($field), $problems)
+    };
+}
+pub(crate) use record;
+
+/// A schema with a key's own description, which says more than that of its type.
+pub(crate) fn describe(mut schema: Schema, doc: &str) -> Schema {
+    schema.insert("description".to_owned(), doc.trim().into());
+    schema
+}
