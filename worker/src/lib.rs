@@ -1,1 +1,3 @@
-//! worker
+//! The worker: runs attempts of chunks and publishes what they made.
+
+pub mod guard;
