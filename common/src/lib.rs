@@ -8,5 +8,5 @@ pub mod endpoint;
 pub mod flow;
 pub mod private_pg;
 pub mod runtime;
-pub mod store;
 pub mod secret;
+pub mod store;
