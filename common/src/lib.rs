@@ -6,6 +6,7 @@
 pub mod domain;
 pub mod endpoint;
 pub mod flow;
+pub mod policy;
 pub mod private_pg;
 pub mod runtime;
 pub mod secret;

@@ -28,7 +28,11 @@ impl Leader {
     /// The proof while this process leads.
     #[must_use]
     pub fn proof(&self) -> Option<LeaderProof> {
-        self.0.borrow().as_ref().filter(|held| Instant::now() < held.until).map(|held| held.proof.clone())
+        self.0
+            .borrow()
+            .as_ref()
+            .filter(|held| Instant::now() < held.until)
+            .map(|held| held.proof.clone())
     }
 }
 
@@ -47,7 +51,16 @@ impl Election {
     #[must_use]
     pub fn new(db: ControlDb, holder: String, ttl: Duration) -> (Self, Leader) {
         let (held, receiver) = watch::channel(None);
-        (Self { db, holder, ttl, held, seen: None }, Leader(receiver))
+        (
+            Self {
+                db,
+                holder,
+                ttl,
+                held,
+                seen: None,
+            },
+            Leader(receiver),
+        )
     }
 
     /// How often to run its pass.
@@ -68,15 +81,25 @@ impl Pass for Election {
         if !answer.leader {
             self.held.send_replace(None);
             return Ok(if news {
-                Summary::new(1, format!("{} leads term {}; standing by", answer.holder, answer.term))
+                Summary::new(
+                    1,
+                    format!("{} leads term {}; standing by", answer.holder, answer.term),
+                )
             } else {
                 Summary::nothing()
             });
         }
         // Counted from when the question was sent, and short of the whole by a fifth.
         let until = asked + self.ttl.mul_f64(0.8);
-        self.held.send_replace(Some(Held { proof: self.db.proof(answer.term), until }));
-        Ok(if news { Summary::new(1, format!("leading term {}", answer.term)) } else { Summary::nothing() })
+        self.held.send_replace(Some(Held {
+            proof: self.db.proof(answer.term),
+            until,
+        }));
+        Ok(if news {
+            Summary::new(1, format!("leading term {}", answer.term))
+        } else {
+            Summary::nothing()
+        })
     }
 }
 

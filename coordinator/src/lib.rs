@@ -3,3 +3,5 @@
 //! It never talks to a worker: both meet in the database alone.
 
 pub mod install;
+pub mod leader;
+pub mod loops;

@@ -41,10 +41,9 @@ impl Silence {
     ///
     /// Two looks more than `gap` apart start every count again.
     pub fn look(&mut self, look: Look<'_>, gap: Duration) -> Vec<(SessionId, i64, Duration)> {
-        let broken = self
-            .last
-            .as_ref()
-            .is_none_or(|(at, server)| look.at.duration_since(*at) > gap || server != look.server_start);
+        let broken = self.last.as_ref().is_none_or(|(at, server)| {
+            look.at.duration_since(*at) > gap || server != look.server_start
+        });
         if broken {
             self.heard.clear();
         }
@@ -55,10 +54,15 @@ impl Silence {
             .map(|&(session, beat_no)| {
                 let heard = match before.get(&session) {
                     Some(heard) if heard.beat_no == beat_no => *heard,
-                    _ => Heard { beat_no, since: look.at, moved: look.moved },
+                    _ => Heard {
+                        beat_no,
+                        since: look.at,
+                        moved: look.moved,
+                    },
                 };
                 self.heard.insert(session, heard);
-                let silent = look.at.duration_since(heard.since) + look.moved.saturating_sub(heard.moved);
+                let silent =
+                    look.at.duration_since(heard.since) + look.moved.saturating_sub(heard.moved);
                 (session, beat_no, silent)
             })
             .collect()
@@ -79,7 +83,12 @@ mod tests {
     fn look(at: Instant, server_start: &str, beat: i64) -> Look<'_> {
         // Leaked on purpose: a handful of bytes in a test, and `Look` borrows its beats.
         let beats = Box::leak(Box::new([(SessionId(1), beat)]));
-        Look { at, server_start, moved: Duration::ZERO, beats }
+        Look {
+            at,
+            server_start,
+            moved: Duration::ZERO,
+            beats,
+        }
     }
 
     #[test]
@@ -88,7 +97,10 @@ mod tests {
         let mut silence = Silence::default();
         assert_eq!(silence.look(look(start, "a", 1), GAP)[0].2, Duration::ZERO);
         let later = start + Duration::from_secs(4);
-        assert_eq!(silence.look(look(later, "a", 1), GAP)[0].2, Duration::from_secs(4));
+        assert_eq!(
+            silence.look(look(later, "a", 1), GAP)[0].2,
+            Duration::from_secs(4)
+        );
         assert_eq!(silence.look(look(later, "a", 2), GAP)[0].2, Duration::ZERO);
     }
 
@@ -98,9 +110,15 @@ mod tests {
         let mut silence = Silence::default();
         silence.look(look(start, "a", 1), GAP);
         let after_gap = start + Duration::from_secs(11);
-        assert_eq!(silence.look(look(after_gap, "a", 1), GAP)[0].2, Duration::ZERO);
+        assert_eq!(
+            silence.look(look(after_gap, "a", 1), GAP)[0].2,
+            Duration::ZERO
+        );
         let after_restart = after_gap + Duration::from_secs(3);
-        assert_eq!(silence.look(look(after_restart, "b", 1), GAP)[0].2, Duration::ZERO);
+        assert_eq!(
+            silence.look(look(after_restart, "b", 1), GAP)[0].2,
+            Duration::ZERO
+        );
     }
 
     #[test]
@@ -108,7 +126,10 @@ mod tests {
         let start = Instant::now();
         let mut silence = Silence::default();
         silence.look(look(start, "a", 1), GAP);
-        let moved = Look { moved: Duration::from_secs(60), ..look(start, "a", 1) };
+        let moved = Look {
+            moved: Duration::from_secs(60),
+            ..look(start, "a", 1)
+        };
         assert_eq!(silence.look(moved, GAP)[0].2, Duration::from_secs(60));
     }
 }

@@ -3,7 +3,6 @@
 //! A loop does nothing while this process does not lead. No loop retries inside: its next tick is
 //! the retry.
 
-pub mod planning;
 pub mod sweep;
 pub mod upkeep;
 
@@ -60,7 +59,10 @@ impl<P: LeaderPass> Pass for WhileLeading<P> {
         let due = self.reported.is_none_or(|at| at.elapsed() >= REPORT_EVERY);
         if due || ok != self.was_ok || (changed > 0 && !text.is_empty() && self.name != "allot") {
             // The report is for people only; a pass that worked must not fail for it.
-            if let Err(error) = proof.report_loop(self.name, started.elapsed(), &text, ok).await {
+            if let Err(error) = proof
+                .report_loop(self.name, started.elapsed(), &text, ok)
+                .await
+            {
                 tracing::debug!(error = %error, "loop report was not stored");
             }
             self.reported = Some(Instant::now());
@@ -78,6 +80,12 @@ pub fn start<P: LeaderPass + 'static>(
     interval: Duration,
     inner: P,
 ) {
-    let pass = WhileLeading { name, leader: leader.clone(), inner, reported: None, was_ok: true };
+    let pass = WhileLeading {
+        name,
+        leader: leader.clone(),
+        inner,
+        reported: None,
+        was_ok: true,
+    };
     supervisor.spawn_loop(name, Every::new(interval), pass);
 }

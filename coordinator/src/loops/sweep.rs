@@ -31,7 +31,11 @@ impl Sweep {
     /// A sweep in which time runs `scale` times as fast (1 outside tests).
     #[must_use]
     pub fn new(scale: f64) -> Self {
-        Self { silence: Silence::default(), term: 0, scale }
+        Self {
+            silence: Silence::default(),
+            term: 0,
+            scale,
+        }
     }
 }
 
@@ -64,10 +68,16 @@ impl LeaderPass for Sweep {
             })
             .collect();
         if unheard.is_empty() {
-            return Ok(Summary::new(0, format!("{} sessions heard", beats.sessions.len())));
+            return Ok(Summary::new(
+                0,
+                format!("{} sessions heard", beats.sessions.len()),
+            ));
         }
         let (dead, lost) = proof.sweep(&unheard, SLACK).await?;
-        let text = format!("{} silent, {dead} declared dead, {lost} leases taken", unheard.len());
+        let text = format!(
+            "{} silent, {dead} declared dead, {lost} leases taken",
+            unheard.len()
+        );
         Ok(Summary::new((dead + lost).unsigned_abs(), text))
     }
 }

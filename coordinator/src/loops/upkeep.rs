@@ -82,7 +82,10 @@ impl Upkeep {
 impl LeaderPass for Upkeep {
     async fn pass(&mut self, proof: &LeaderProof) -> Result<Summary, StoreError> {
         let (changed, what) = match self {
-            Self::Retry => (proof.retry_due(RETRY_BATCH).await?, "failed chunks queued again"),
+            Self::Retry => (
+                proof.retry_due(RETRY_BATCH).await?,
+                "failed chunks queued again",
+            ),
             Self::Promote => (proof.promote().await?, "chunks released"),
             Self::Allot => (proof.allot().await?, "rights changed"),
             Self::Fold => {
@@ -94,14 +97,24 @@ impl LeaderPass for Upkeep {
                 return Ok(Summary::new(0, format!("{moved} floors moved")));
             }
             Self::BelowFloors => (proof.look_below_floors().await?, "rows found below a floor"),
-            Self::Stranded => (proof.find_stranded(STRANDED_AFTER).await?, "stranded chunks queued again"),
+            Self::Stranded => (
+                proof.find_stranded(STRANDED_AFTER).await?,
+                "stranded chunks queued again",
+            ),
             Self::Prune => {
                 let done = proof.prune().await?;
                 return Ok(Summary::new(0, format!("partitions: {done}")));
             }
         };
-        let text = if changed == 0 { String::new() } else { format!("{changed} {what}") };
+        let text = if changed == 0 {
+            String::new()
+        } else {
+            format!("{changed} {what}")
+        };
         let quiet = matches!(self, Self::Allot | Self::Promote);
-        Ok(Summary::new(if quiet { 0 } else { changed.unsigned_abs() }, text))
+        Ok(Summary::new(
+            if quiet { 0 } else { changed.unsigned_abs() },
+            text,
+        ))
     }
 }
