@@ -5,3 +5,6 @@
 pub mod install;
 pub mod leader;
 pub mod loops;
+//! coordinator
+
+pub mod split;

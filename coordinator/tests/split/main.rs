@@ -1,0 +1,4 @@
+//! The splitters against a real PostgreSQL and real files.
+
+mod keys;
+mod support;
