@@ -58,7 +58,8 @@ fn words(name: &str) -> Vec<String> {
 /// A password that is a reference as a whole (`postgres://app:${secret:PW}@host/db`) is none.
 #[must_use]
 pub fn literal_url_password(text: &str) -> Option<&str> {
-    url_passwords(text)
+    url_passwords(text, Extent::Exact)
+        .into_iter()
         .map(|(start, end)| &text[start..end])
         .find(|password| !is_reference(password))
 }
@@ -67,8 +68,17 @@ fn is_reference(text: &str) -> bool {
     text.starts_with("${") && text.find('}') == Some(text.len() - 1) && references(text).is_ok()
 }
 
+/// How much of a URL is taken for its password.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Extent {
+    /// What a URL parser takes, as far as there is one.
+    Exact,
+    /// Up to the last `@` that there is: nothing of a password that was not encoded is left over.
+    Generous,
+}
+
 /// Byte ranges of what stands as a password in the URLs of a text.
-fn url_passwords(text: &str) -> impl Iterator<Item = (usize, usize)> {
+fn url_passwords(text: &str, extent: Extent) -> Vec<(usize, usize)> {
     let mut found = Vec::new();
     let mut from = 0;
     while let Some(at) = text[from..].find("://") {
@@ -77,22 +87,33 @@ fn url_passwords(text: &str) -> impl Iterator<Item = (usize, usize)> {
         let end = text[start..]
             .find(is_end)
             .map_or(text.len(), |end| start + end);
-        found.extend(authority_password(text, start, end));
+        found.extend(authority_password(text, start, end, extent));
         found.extend(parameter_passwords(text, start, end));
         from = end;
     }
-    found.into_iter()
+    found
 }
 
-/// Between the first `:` and the last `@`, looking over references, which hold colons themselves.
-fn authority_password(text: &str, start: usize, end: usize) -> Option<(usize, usize)> {
+/// Between the first `:` and an `@`, looking over references, which hold colons themselves.
+fn authority_password(
+    text: &str,
+    start: usize,
+    end: usize,
+    extent: Extent,
+) -> Option<(usize, usize)> {
     let stretch = &text[start..end];
-    // A password that was not percent-encoded may hold a / or ?, so the last @ counts wherever
-    // it stands, unless there is one before the path, where an honest URL has it.
     let authority_end = stretch.find(['/', '?', '#']).unwrap_or(stretch.len());
-    let at = outside_references(&stretch[..authority_end], '@')
-        .last()
-        .or_else(|| outside_references(stretch, '@').last())?;
+    let honest = outside_references(&stretch[..authority_end], '@').last();
+    // A password that was not encoded may hold / or ?, so that its @ comes behind the authority;
+    // but after a port such an @ belongs to the path.
+    let port = stretch[..authority_end].rsplit(':').next().unwrap_or("");
+    let behind_port = !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
+    let last = || outside_references(stretch, '@').last();
+    let at = match (extent, honest) {
+        (Extent::Exact, Some(at)) => at,
+        (Extent::Exact, None) if behind_port => return None,
+        _ => last()?,
+    };
     let colon = outside_references(&stretch[..at], ':').next()?;
     let (from, to) = (start + colon + 1, start + at);
     (from < to).then_some((from, to))
@@ -149,7 +170,8 @@ fn names_a_secret_parameter(name: &str) -> bool {
 /// Every character comes with the column (from 0) that it had, so that a caret can be placed.
 #[must_use]
 pub fn mask_literals(line: &str) -> Vec<(usize, char)> {
-    let mut hidden: Vec<(usize, usize)> = url_passwords(line)
+    let mut hidden: Vec<(usize, usize)> = url_passwords(line, Extent::Generous)
+        .into_iter()
         .filter(|(start, end)| !is_reference(&line[*start..*end]))
         .chain(setting_values(line))
         .collect();
@@ -214,4 +236,10 @@ fn value_length(value: &str) -> usize {
         escaped = c == '\\' && quote == '"' && !escaped;
     }
     value.len()
+}
+
+/// What stands as a password in the URLs of a text, references or not.
+pub(super) fn url_password_values(text: &str) -> impl Iterator<Item = &str> {
+    let found = url_passwords(text, Extent::Exact);
+    found.into_iter().map(|(start, end)| &text[start..end])
 }

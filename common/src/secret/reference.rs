@@ -41,6 +41,63 @@ pub enum SecretError {
         /// What a name must look like.
         expected: &'static str,
     },
+    /// Nowhere to be found.
+    #[error("there is no {reference}: looked in {looked}")]
+    NotFound {
+        /// What was looked for.
+        reference: Reference,
+        /// Every place that was looked at, and those that are not configured.
+        looked: String,
+    },
+    /// Found, and empty: hardly what anybody wants to connect with.
+    #[error("{reference} is empty ({place})")]
+    Empty {
+        /// What was looked for.
+        reference: Reference,
+        /// Where it was found.
+        place: String,
+    },
+    /// Found, and not UTF-8 text.
+    #[error("{reference} is not UTF-8 text ({place})")]
+    NotText {
+        /// What was looked for.
+        reference: Reference,
+        /// Where it was found.
+        place: String,
+    },
+    /// A file that every user of the machine may read or change.
+    #[error(
+        "{reference}: the file {path} has mode {mode:04o}, open to every user of this machine; \
+         hint: chmod 0600 {path}"
+    )]
+    TooOpen {
+        /// What was looked for.
+        reference: Reference,
+        /// The file.
+        path: String,
+        /// Its permission bits.
+        mode: u32,
+    },
+    /// A file that cannot be read.
+    #[error("{reference}: cannot read {path}: {reason}")]
+    Unreadable {
+        /// What was looked for.
+        reference: Reference,
+        /// The file.
+        path: String,
+        /// Why, as the operating system says it.
+        reason: String,
+    },
+    /// The command for secrets failed. Its output is not repeated.
+    #[error("{reference}: the command {program:?} {reason}")]
+    Command {
+        /// What was looked for.
+        reference: Reference,
+        /// The program, without arguments.
+        program: String,
+        /// What happened.
+        reason: String,
+    },
 }
 
 /// A stretch of a text.

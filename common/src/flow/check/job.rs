@@ -202,7 +202,9 @@ fn run_script(run: &At<RawRun>, problems: &mut Problems<'_>) -> Option<Run> {
 fn variable_name(name: &str, place: &Place, problems: &mut Problems<'_>) {
     let starts = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
     let plain = name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
-    if !name.is_empty() && !(starts && plain) {
+    let usable = starts && plain;
+    // An empty name is reported where all settings' names are.
+    if !usable && !name.is_empty() {
         problems
             .error(
                 place,
