@@ -2,9 +2,10 @@
 //!
 //! It never talks to a worker: both meet in the database alone.
 
+pub mod declare;
 pub mod install;
 pub mod leader;
 pub mod loops;
-//! coordinator
-
+pub mod planner;
+pub mod serve;
 pub mod split;

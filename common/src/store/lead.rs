@@ -80,22 +80,6 @@ impl ControlDb {
             term,
         }
     }
-
-    /// Ends what an earlier leader process left running under its application name.
-    ///
-    /// # Errors
-    /// As every call.
-    pub async fn terminate_backends(&self, application_name: &str) -> Result<i64, StoreError> {
-        let answer = self
-            .call(
-                "SELECT to_jsonb(count(*) FILTER (WHERE pg_terminate_backend(pid))) FROM pg_stat_activity \
-                 WHERE application_name = $1 AND usename = current_user AND datname = current_database() \
-                   AND pid <> pg_backend_pid()",
-                &[(&application_name, Type::TEXT)],
-            )
-            .await?;
-        Ok(answer.as_i64().unwrap_or(0))
-    }
 }
 
 impl LeaderProof {

@@ -3,6 +3,7 @@
 //! A loop does nothing while this process does not lead. No loop retries inside: its next tick is
 //! the retry.
 
+pub mod planning;
 pub mod sweep;
 pub mod upkeep;
 
