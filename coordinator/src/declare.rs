@@ -5,10 +5,9 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use common::flow::diagnostic::Diagnostic;
 use common::flow::model::Flow;
-use common::flow::parse::parse_flow_bytes;
 use common::flow::topology::Topology;
+use common::flow::{Diagnostic, parse_flow_bytes};
 use common::store::apply::{Application, script_of};
 use sha2::{Digest, Sha256};
 

@@ -33,6 +33,7 @@ pub const API: &[(&str, &str)] = api![
     "has_work",
     "promote_chunks",
     "apply_requests",
+    "space",
     "settle",
     "reconcile",
     "work_items",

@@ -78,7 +78,7 @@ begin
       from unnest(v_ids, v_attempts) as t(chunk_id, attempt)
       join chunk_state c on c.chunk_id = t.chunk_id and c.status = 'ready' and c.attempt_no + 1 = t.attempt
   ), inputs as (
-    select m.chunk_id, bool_and(i.status = 'validated') as good,
+    select m.chunk_id, bool_and(i.status = 'validated' and not i.removed) as good,
            array_agg(i.chunk_id order by i.chunk_id) as ids,
            array_agg(i.generation order by i.chunk_id) as gens
       from mine m join chunk_edge e on e.chunk_id = m.chunk_id join chunk_state i on i.chunk_id = e.input_id

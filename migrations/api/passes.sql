@@ -189,18 +189,3 @@ begin
   delete from session_facts f where not exists (select from worker_session s where s.session_id = f.session_id);
   return jsonb_build_object('made', v_made, 'dropped', v_dropped);
 end $$;
-
--- The system's own stop of a lane (no room on a disk): set, changed or cleared by the leader.
-create or replace function odf.block_lane(p_term bigint, p_lane int, p_why text) returns boolean
-language plpgsql security definer set search_path = odf, pg_temp as $$
-begin
-  perform odf.prove_term(p_term);
-  update lane set blocked = p_why where lane_id = p_lane and blocked is distinct from p_why;
-  if found then
-    perform odf.log_event(case when p_why is null then 'lane.open' else 'lane.blocked' end,
-      (select j.name from lane join job j using (job_id) where lane_id = p_lane), coalesce(p_why, 'there is room again'));
-    perform odf.allot();
-    return true;
-  end if;
-  return false;
-end $$;

@@ -232,23 +232,12 @@ impl LeaderProof {
             .await
     }
 
-    /// Stops claims from a lane, or lets them go on with `None`; answers whether that changed.
+    /// Stops lanes whose disk is too full and opens those that have room again; answers how many changed.
     ///
     /// # Errors
     /// [`StoreError::TermOver`].
-    pub async fn block_lane(&self, lane: i32, why: Option<&str>) -> Result<bool, StoreError> {
-        let answer = self
-            .db
-            .call(
-                "SELECT to_jsonb(odf.block_lane($1, $2, $3))",
-                &[
-                    (&self.term, Type::INT8),
-                    (&lane, Type::INT4),
-                    (&why, Type::TEXT),
-                ],
-            )
-            .await?;
-        Ok(answer.as_bool().unwrap_or(false))
+    pub async fn watch_space(&self) -> Result<i64, StoreError> {
+        self.by_term("SELECT to_jsonb(odf.watch_space($1))").await
     }
 
     /// Records what a loop did, for `coordinator status --loops`.

@@ -344,3 +344,65 @@ impl WorkerSession {
             .map(|_| ())
     }
 }
+
+/// One published output that may be deleted.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub struct Removal {
+    /// Whose.
+    pub chunk_id: ChunkId,
+    /// Which generation.
+    pub generation: i32,
+    /// The fence that published it.
+    pub fence: Fence,
+    /// The data set's name.
+    pub dataset: String,
+    /// Where the publication says it is.
+    pub location: Option<String>,
+    /// The data set's declared place.
+    pub at: crate::flow::model::Location,
+    /// Its connection, secrets unresolved.
+    pub connection: crate::flow::model::Connection,
+}
+
+impl WorkerSession {
+    /// Takes up to `limit` outputs to delete; no claim reads them from here on.
+    ///
+    /// # Errors
+    /// As every call. What was taken and not settled is offered again after ten minutes.
+    pub async fn take_removals(&self, limit: i32) -> Result<Vec<Removal>, StoreError> {
+        let answer = self
+            .db
+            .call(
+                "SELECT odf.take_removals($1, $2, $3)",
+                &[
+                    (&self.id.0, Type::INT8),
+                    (&self.key.as_slice(), Type::BYTEA),
+                    (&limit, Type::INT4),
+                ],
+            )
+            .await?;
+        read("take_removals", answer)
+    }
+
+    /// Says what became of them: `None` deleted (or was not there), `Some` why not.
+    ///
+    /// # Errors
+    /// As every call; safe to repeat.
+    pub async fn settle_removals(
+        &self,
+        done: &[(ChunkId, i32, Option<String>)],
+    ) -> Result<(), StoreError> {
+        let done = without_nul(json!(done));
+        self.db
+            .call(
+                "SELECT to_jsonb(true) FROM (SELECT odf.settle_removals($1, $2, $3)) done",
+                &[
+                    (&self.id.0, Type::INT8),
+                    (&self.key.as_slice(), Type::BYTEA),
+                    (&done, Type::JSONB),
+                ],
+            )
+            .await
+            .map(|_| ())
+    }
+}

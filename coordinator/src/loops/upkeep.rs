@@ -33,13 +33,15 @@ pub enum Upkeep {
     BelowFloors,
     /// Ready chunks that no queue holds, which there should never be.
     Stranded,
+    /// Free space on declared roots.
+    Space,
     /// History partitions.
     Prune,
 }
 
 impl Upkeep {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Retry,
         Self::Promote,
         Self::Allot,
@@ -47,6 +49,7 @@ impl Upkeep {
         Self::Floors,
         Self::BelowFloors,
         Self::Stranded,
+        Self::Space,
         Self::Prune,
     ];
 
@@ -61,6 +64,7 @@ impl Upkeep {
             Self::Floors => "floors",
             Self::BelowFloors => "below_floors",
             Self::Stranded => "stranded",
+            Self::Space => "space",
             Self::Prune => "prune",
         }
     }
@@ -70,7 +74,7 @@ impl Upkeep {
     pub fn interval(self) -> Duration {
         Duration::from_secs(match self {
             Self::Retry | Self::Promote | Self::Allot => 1,
-            Self::Fold => 5,
+            Self::Fold | Self::Space => 5,
             Self::Floors => 30,
             Self::BelowFloors | Self::Stranded => 600,
             Self::Prune => 3600,
@@ -100,6 +104,10 @@ impl LeaderPass for Upkeep {
             Self::Stranded => (
                 proof.find_stranded(STRANDED_AFTER).await?,
                 "stranded chunks queued again",
+            ),
+            Self::Space => (
+                proof.watch_space().await?,
+                "lanes stopped or opened for space",
             ),
             Self::Prune => {
                 let done = proof.prune().await?;
