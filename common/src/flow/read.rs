@@ -85,6 +85,41 @@ pub(crate) struct At<T> {
     pub(crate) place: Place,
 }
 
+/// What stands under a key: a value, something unreadable that was reported, or no such key.
+#[derive(Debug, Clone)]
+pub(crate) struct Given<T> {
+    value: Option<At<T>>,
+    written: bool,
+}
+
+impl<T> Given<T> {
+    /// A value that stands there.
+    pub(crate) fn is(value: At<T>) -> Self {
+        Self {
+            value: Some(value),
+            written: true,
+        }
+    }
+
+    /// No such key.
+    pub(crate) fn missing() -> Self {
+        Self {
+            value: None,
+            written: false,
+        }
+    }
+
+    /// Whether the key is there, readable or not.
+    pub(crate) fn is_written(&self) -> bool {
+        self.written
+    }
+
+    /// The value, where there is one that could be read.
+    pub(crate) fn as_ref(&self) -> Option<&At<T>> {
+        self.value.as_ref()
+    }
+}
+
 /// The problems found so far.
 #[derive(Debug)]
 pub(crate) struct Problems<'s> {
@@ -201,15 +236,17 @@ impl<'n> Fields<'n> {
     }
 
     /// Reads an optional key.
-    pub(crate) fn take<T: FromNode>(
-        &self,
-        name: &str,
-        problems: &mut Problems<'_>,
-    ) -> Option<At<T>> {
-        let (_, key, value) = self.entries.iter().find(|(known, ..)| *known == name)?;
+    pub(crate) fn take<T: FromNode>(&self, name: &str, problems: &mut Problems<'_>) -> Given<T> {
+        let entry = self.entries.iter().find(|(known, ..)| *known == name);
+        let Some((_, key, value)) = entry else {
+            return Given::missing();
+        };
         let place = self.place.child(key, name, value);
-        let value = T::read(value, &place, problems)?;
-        Some(At { value, place })
+        let value = T::read(value, &place, problems).map(|value| At { value, place });
+        Given {
+            value,
+            written: true,
+        }
     }
 
     /// Reads a key that must be there, reporting it where it is missing.
@@ -218,18 +255,18 @@ impl<'n> Fields<'n> {
         name: &str,
         doc: &str,
         problems: &mut Problems<'_>,
-    ) -> Option<At<T>> {
-        if self.entries.iter().any(|(known, ..)| *known == name) {
-            return self.take(name, problems);
+    ) -> Given<T> {
+        let given = self.take(name, problems);
+        if !given.is_written() {
+            let (what, doc) = (self.what, doc.trim().trim_end_matches('.'));
+            problems
+                .error(
+                    &self.place.at_key(),
+                    format!("{what} needs the key {name:?}"),
+                )
+                .expected(format!("{name}: {doc}"));
         }
-        let what = self.what;
-        problems
-            .error(
-                &self.place.at_key(),
-                format!("{what} needs the key {name:?}"),
-            )
-            .expected(format!("{name}: {}", doc.trim().trim_end_matches('.')));
-        None
+        given
     }
 }
 
@@ -407,7 +444,7 @@ impl<T: FromNode> FromNode for Vec<At<T>> {
 
 /// Declares a map with fixed keys: its struct, its reader and its schema.
 ///
-/// Every field is an `Option`: a required key that is missing was reported when it was read.
+/// A required key that is missing was reported when it was read.
 macro_rules! record {
     (
         $(#[doc = $doc:literal])*
@@ -419,7 +456,7 @@ macro_rules! record {
         #[derive(Debug, Clone)]
         #[allow(dead_code, reason = "a key such as kind is decided on before its record is read")]
         pub(crate) struct $name {
-            $( $(#[doc = $field_doc])* pub(crate) $field: Option<At<$type>>, )*
+            $( $(#[doc = $field_doc])* pub(crate) $field: Given<$type>, )*
         }
 
         impl FromNode for $name {

@@ -20,7 +20,8 @@ pub(super) fn check(context: &Context<'_>, flow: &mut Flow, problems: &mut Probl
                     chunks_pair_up(raw, job, flow, &topology, problems);
                 }
             }
-            if context.jobs_are_known {
+            // What is misspelt elsewhere is no news here.
+            if !problems.any_error() {
                 unused(context, flow, &topology, problems);
             }
         }
@@ -324,7 +325,7 @@ fn place_key(context: &Context<'_>, entry: &NamedEntry<RawDataSet>) -> Option<(S
         }
         crate::flow::model::ConnectionKind::Other { .. } => at.connection.as_ref()?.value.0.clone(),
     };
-    match (&at.table, &at.path) {
+    match (at.table.as_ref(), at.path.as_ref()) {
         (Some(table), _) => Some((endpoint, text::folded_table(&table.value.0))),
         (None, Some(path)) => Some((endpoint, path.value.0.clone())),
         (None, None) => None,

@@ -7,7 +7,10 @@ mod connection;
 mod dataset;
 mod graph;
 mod job;
+mod location;
+mod partition;
 mod text;
+mod variables;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -42,14 +45,14 @@ fn names<T>(entries: &[NamedEntry<T>]) -> impl Iterator<Item = &str> {
 pub(super) fn check(raw: &RawFlow, problems: &mut Problems<'_>) -> Option<Flow> {
     let jobs = entries(raw.jobs.as_ref());
     let mut makers: BTreeMap<&str, Vec<&NamedEntry<RawJob>>> = BTreeMap::new();
-    let mut jobs_are_known = raw.flow.is_some();
+    let mut jobs_are_known = raw.flow.as_ref().is_some();
     for entry in jobs {
         let job = entry.value.as_ref();
         match job.and_then(|job| job.output.as_ref()) {
             Some(output) => makers.entry(&output.value.0).or_default().push(entry),
             None => jobs_are_known = false,
         }
-        jobs_are_known &= job.is_some_and(|job| job.input.is_some());
+        jobs_are_known &= job.is_some_and(|job| job.input.as_ref().is_some());
     }
     let mut context = Context {
         connections: entries(raw.connections.as_ref()),
@@ -70,6 +73,7 @@ pub(super) fn check(raw: &RawFlow, problems: &mut Problems<'_>) -> Option<Flow> 
         }
     }
     context.built_connections = connection::build_all(&context, environment.as_deref(), problems);
+    variables::no_collision(&context, problems);
     let mut flow = Flow {
         name: raw
             .flow

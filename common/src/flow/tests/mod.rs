@@ -1,5 +1,7 @@
 //! Whole flow files through the front door.
 
+mod rules;
+
 use super::model::*;
 use super::parse_flow;
 
