@@ -73,7 +73,7 @@ pub(super) async fn split(
         .kill_on_drop(true);
     let mut run = Run::start(command, program)?;
     let mut lines = Lines::default();
-    let ended = tokio::time::timeout(request.limits.command, run.to_end(&mut lines)).await;
+    let ended = tokio::time::timeout(request.limits.command, run.end(&mut lines)).await;
     let failed = |problem: String, stderr: &[u8]| SplitError::Command {
         program: program.clone(),
         problem,
@@ -137,7 +137,7 @@ impl Run {
     }
 
     /// Reads both streams until they are closed and waits for the end; the end of stderr comes back.
-    async fn to_end(&mut self, lines: &mut Lines) -> Result<(ExitStatus, Vec<u8>), String> {
+    async fn end(&mut self, lines: &mut Lines) -> Result<(ExitStatus, Vec<u8>), String> {
         let (Some(stdout), Some(stderr)) = (self.child.stdout.take(), self.child.stderr.take())
         else {
             return Err("has no output to read".to_owned());

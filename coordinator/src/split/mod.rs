@@ -27,6 +27,7 @@ use async_trait::async_trait;
 use common::domain::{KeyColumn, NewChunk};
 use common::endpoint::{PgSession, SecretString, SessionSettings};
 use common::flow::model::{Location, Partition};
+use serde::Serialize;
 
 pub use error::SplitError;
 pub use figures::SizeFigures;
@@ -106,7 +107,7 @@ pub struct SplitRequest<'a> {
 }
 
 /// What a split came to.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct SplitSummary {
     /// Chunks pushed.
     pub chunks: u64,
