@@ -8,7 +8,7 @@ use std::rc::Rc;
 
 use schemars::{Schema, SchemaGenerator};
 
-use super::diagnostic::{Diagnostic, Severity, Source};
+use super::diagnostic::{Diagnostic, Severity, Source, closest};
 use super::tree::{Mark, Node, Value};
 
 /// More problems than this are counted, not kept.
@@ -209,30 +209,33 @@ impl<'n> Fields<'n> {
         problems: &mut Problems<'_>,
     ) -> Option<Self> {
         let keys = || format!("a map with the keys {}", list_of(known));
-        let mut entries = Vec::new();
+        let mut fields = Self {
+            entries: Vec::new(),
+            place: place.clone(),
+            what,
+        };
         let mut seen = HashMap::new();
+        let mut misspelt = Vec::new();
         for (key, value) in open_map(node, place, keys, problems)? {
             let Some(name) = key_text(key, place, problems) else {
                 continue;
             };
-            let child = place.child(key, name, value).at_key();
+            let child = place.child(key, name, value);
             if !known.contains(&name) {
-                let shown = super::tree::shorten(name);
-                problems
-                    .error(&child, format!("unknown key {shown:?} in {what}"))
-                    .expected(format!("one of {}", list_of(known)))
-                    .did_you_mean(name, known.iter().copied());
-                continue;
-            }
-            if is_new(name, &child, &mut seen, problems) {
-                entries.push((name, key, value));
+                misspelt
+                    .extend(closest(name, known.iter().copied()).map(|meant| (meant, key, value)));
+                unknown_key(name, &child, what, known, problems);
+            } else if is_new(name, &child, &mut seen, problems) {
+                fields.entries.push((name, key, value));
             }
         }
-        Some(Self {
-            entries,
-            place: place.clone(),
-            what,
-        })
+        // What a misspelt key most likely meant is read as that, so that its loss is one problem.
+        for (meant, key, value) in misspelt {
+            if !fields.entries.iter().any(|(name, ..)| *name == meant) {
+                fields.entries.push((meant, key, value));
+            }
+        }
+        Some(fields)
     }
 
     /// Reads an optional key.
@@ -258,7 +261,7 @@ impl<'n> Fields<'n> {
     ) -> Given<T> {
         let given = self.take(name, problems);
         if !given.is_written() {
-            let (what, doc) = (self.what, doc.trim().trim_end_matches('.'));
+            let (what, doc) = (self.what, within_sentence(doc));
             problems
                 .error(
                     &self.place.at_key(),
@@ -267,6 +270,26 @@ impl<'n> Fields<'n> {
                 .expected(format!("{name}: {doc}"));
         }
         given
+    }
+}
+
+fn unknown_key(name: &str, place: &Place, what: &str, known: &[&str], problems: &mut Problems<'_>) {
+    let shown = super::tree::shorten(name);
+    problems
+        .error(&place.at_key(), format!("unknown key {shown:?} in {what}"))
+        .expected(format!("one of {}", list_of(known)))
+        .did_you_mean(name, known.iter().copied());
+}
+
+/// A key's description as the rest of a sentence: no capital (but that of a name), no full stop.
+fn within_sentence(doc: &str) -> String {
+    let doc = doc.trim().trim_end_matches('.');
+    let mut chars = doc.chars();
+    match (chars.next(), chars.next()) {
+        (Some(first), second) if second.is_none_or(|second| !second.is_uppercase()) => {
+            first.to_lowercase().chain(doc.chars().skip(1)).collect()
+        }
+        _ => doc.to_owned(),
     }
 }
 

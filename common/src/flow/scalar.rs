@@ -124,7 +124,7 @@ fn whole(
                 problem.hint(format!("write {value}"));
             } else if is_plain {
                 problem.hint("write it without quotes");
-            } else {
+            } else if written.contains(|c: char| c.is_ascii_digit()) {
                 problem.hint("write it in plain digits");
             }
             None

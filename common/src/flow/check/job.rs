@@ -25,7 +25,7 @@ pub(super) fn build_all(
     problems: &mut Problems<'_>,
 ) -> BTreeMap<String, Job> {
     let mut built = BTreeMap::new();
-    for entry in context.jobs {
+    for entry in context.jobs.entries {
         if let Some(job) = build(context, entry, problems) {
             built.insert(entry.name.clone(), job);
         }
@@ -112,6 +112,7 @@ fn inputs(
                     format!("the job reads {:?}, which it makes itself", shorten(name)),
                 )
                 .expected("an input that is not the job's output");
+            continue;
         }
         if !seen.insert(name) {
             problems
