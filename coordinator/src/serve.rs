@@ -18,7 +18,7 @@ use crate::planner::Planner;
 pub struct ServeSettings {
     /// The control database, as a login in `odf_coordinator`.
     pub url: SecretString,
-    /// Where planning commands are looked up.
+    /// Where planning commands are.
     pub script_dir: Option<PathBuf>,
     /// Shortens every interval by this factor; 1 outside tests.
     pub time_scale: f64,
