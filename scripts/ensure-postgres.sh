@@ -1,74 +1,166 @@
-#!/usr/bin/env bash
-# Makes sure that a PostgreSQL server (major 15 to 18) and psql are on this machine, and prints the
-# folder of the server's programs. Installs Debian's or Ubuntu's package where there is none; on
-# other systems it prints the command. Starts nothing and changes no existing server.
-set -euo pipefail
+#!/bin/sh
+# Prints the folder of a usable PostgreSQL server (initdb and postgres, major 15 to 18).
+#
+# Where there is none, Debian and Ubuntu get their own package, installed without questions and
+# without the cluster that the package would otherwise create and start. Elsewhere the command to
+# type is printed and the exit status is 1. Standard output is the folder and nothing else.
+#
+# ODF_PG_BIN names the folder to use, if it is set.
+set -eu
 
-say() { printf '%s\n' "$*" >&2; }
+lowest=15
+highest=18
+config=/etc/postgresql-common/createcluster.conf
+packaged_config=/usr/share/postgresql-common/createcluster.conf
 
-# The major version of the server in a folder, if it can be used.
-usable() {
-  local bin=$1 version
-  [[ -x $bin/postgres && -x $bin/initdb ]] || return 1
-  version=$("$bin/postgres" --version 2>/dev/null) || return 1
-  [[ $version =~ \)\ ([0-9]+) ]] || return 1
-  ((BASH_REMATCH[1] >= 15 && BASH_REMATCH[1] <= 18)) || return 1
-  printf '%s\n' "${BASH_REMATCH[1]}"
+say() {
+    printf '%s\n' "$*" >&2
 }
 
-# The folder of the newest usable server; ODF_PG_BIN, when set, is the only one looked at.
+# Prints the major version of the server in folder $1; fails when there is none.
+major_in() {
+    [ -x "$1/initdb" ] && [ -x "$1/postgres" ] || return 1
+    version=$("$1/postgres" --version 2>/dev/null) || return 1
+    # postgres (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)
+    version=${version#*"(PostgreSQL) "}
+    version=${version%%[!0-9]*}
+    [ -n "$version" ] || return 1
+    printf '%s\n' "$version"
+}
+
+supported() {
+    [ "$1" -ge "$lowest" ] && [ "$1" -le "$highest" ]
+}
+
+# Prints candidate folders, one a line.
+candidates() {
+    (
+        IFS=:
+        set -f
+        for folder in $PATH; do
+            # A link leads to the real folder, where the server's other files are.
+            real=$(readlink -f "$folder/initdb" 2>/dev/null) && printf '%s\n' "${real%/*}"
+            printf '%s\n' "$folder"
+        done
+    )
+    pg_config --bindir 2>/dev/null || true
+    for folder in /usr/lib/postgresql/*/bin /usr/pgsql-*/bin \
+        /opt/homebrew/opt/postgresql@*/bin /usr/local/opt/postgresql@*/bin /opt/homebrew/bin \
+        /Applications/Postgres.app/Contents/Versions/*/bin \
+        /usr/local/pgsql/bin /usr/libexec/postgresql*; do
+        printf '%s\n' "$folder"
+    done
+}
+
+# Prints the folder of the highest supported server; fails when there is none.
 find_server() {
-  local bin major best=0 found=
-  local -a places=("${ODF_PG_BIN:-}")
-  if [[ -z ${ODF_PG_BIN:-} ]]; then
-    shopt -s nullglob
-    places=("$(dirname "$(readlink -f "$(command -v postgres || true)")")"
-      "$(pg_config --bindir 2>/dev/null || true)"
-      /usr/lib/postgresql/*/bin /usr/pgsql-*/bin /usr/local/pgsql/bin
-      /opt/homebrew/opt/postgresql@*/bin /usr/local/opt/postgresql@*/bin)
-  fi
-  for bin in "${places[@]}"; do
-    if [[ -n $bin ]] && major=$(usable "$bin") && ((major > best)); then
-      best=$major found=$bin
+    candidates | {
+        best=
+        best_major=0
+        while IFS= read -r folder; do
+            major=$(major_in "$folder") || continue
+            if supported "$major" && [ "$major" -gt "$best_major" ]; then
+                best=$folder
+                best_major=$major
+            fi
+        done
+        [ -n "$best" ] && printf '%s\n' "$best"
+    }
+}
+
+commands_to_type() {
+    say "no PostgreSQL server $lowest to $highest was found. To install one:"
+    say "  Debian, Ubuntu:  sudo apt-get install -y postgresql"
+    say "  Fedora:          sudo dnf install -y postgresql-server"
+    say "  RHEL 8 and 9:    sudo dnf module install -y postgresql:16/server"
+    say "  macOS:           brew install postgresql@17"
+    say "or set ODF_PG_BIN to the folder that holds initdb and postgres."
+}
+
+# Prints the package of the highest supported major that apt knows; fails when there is none.
+package_known() {
+    major=$highest
+    while [ "$major" -ge "$lowest" ]; do
+        if apt-cache policy "postgresql-$major" 2>/dev/null |
+            grep -q '^ *Candidate: *[0-9]'; then
+            printf 'postgresql-%s\n' "$major"
+            return 0
+        fi
+        major=$((major - 1))
+    done
+    return 1
+}
+
+# Puts the configuration of pg_createcluster back as it was, or as its package has it.
+restore_config() {
+    if [ -n "$kept_config" ]; then
+        cat "$kept_config" >"$config" && rm -f "$kept_config"
+    elif [ -f "$packaged_config" ]; then
+        cat "$packaged_config" >"$config"
+        # Its package left a second copy beside ours.
+        rm -f "$config.ucf-dist"
+    else
+        rm -f "$config"
+        rmdir "${config%/*}" 2>/dev/null || true
     fi
-  done
-  [[ -n $found ]] && printf '%s\n' "$found"
 }
 
-have_psql() { [[ -x $1/psql ]] || command -v psql >/dev/null; }
-
-complete() {
-  local bin
-  bin=$(find_server) && have_psql "$bin" && printf '%s\n' "$bin"
+# Installs Debian's or Ubuntu's server as root, without a cluster of its own.
+install_with_apt() {
+    package=$(package_known) || {
+        apt-get update >&2 || say "apt-get update failed: trying with the lists that are there"
+        package=$(package_known) || {
+            say "apt knows no postgresql-$lowest to postgresql-$highest:" \
+                "add the repository of https://apt.postgresql.org"
+            return 1
+        }
+    }
+    kept_config=
+    if [ -e "$config" ]; then
+        kept_config=$(mktemp)
+        cat "$config" >"$kept_config"
+    fi
+    trap restore_config EXIT
+    trap 'exit 130' HUP INT TERM
+    mkdir -p "${config%/*}"
+    printf '\ncreate_main_cluster = false\n' >>"$config"
+    say "installing $package"
+    DEBIAN_FRONTEND=noninteractive
+    UCF_FORCE_CONFFOLD=1
+    export DEBIAN_FRONTEND UCF_FORCE_CONFFOLD
+    apt_install "$package" || { apt-get update >&2 && apt_install "$package"; } || return 1
 }
 
-hint() {
-  say "error: $1"
-  say "hint: install PostgreSQL 15 to 18 with psql, then try again:"
-  say "  Debian, Ubuntu:  sudo apt-get install -y postgresql"
-  say "  Fedora:          sudo dnf install -y postgresql-server"
-  say "  RHEL 8 and 9:    sudo dnf module install -y postgresql:16/server"
-  say "  macOS:           brew install postgresql@17"
-  say "or set ODF_PG_BIN to the folder that holds initdb and postgres."
-  exit 1
+apt_install() {
+    apt-get install -y --no-install-recommends \
+        -o Dpkg::Options::=--force-confold "$1" </dev/null >&2
 }
 
-complete && exit 0
-[[ -n ${ODF_PG_BIN:-} ]] && hint "ODF_PG_BIN names $ODF_PG_BIN, where there is no usable server (or psql is nowhere)"
-command -v apt-get >/dev/null || hint "there is no PostgreSQL 15 to 18 with psql on this machine"
+main() {
+    if [ -n "${ODF_PG_BIN:-}" ]; then
+        if major=$(major_in "$ODF_PG_BIN") && supported "$major"; then
+            printf '%s\n' "$ODF_PG_BIN"
+            return 0
+        fi
+        say "ODF_PG_BIN=$ODF_PG_BIN is not the folder of a PostgreSQL server $lowest to $highest"
+        return 1
+    fi
+    find_server && return 0
 
-as_root=()
-if ((EUID != 0)); then
-  # Asking for a password is fine where somebody can answer.
-  if command -v sudo >/dev/null && { [[ -t 0 ]] || sudo -n true 2>/dev/null; }; then
-    as_root=(sudo)
-  else
-    hint "there is no PostgreSQL 15 to 18 with psql here, and installing one needs root"
-  fi
-fi
-say "No PostgreSQL 15 to 18 with psql here: installing the distribution's package (postgresql)."
-{
-  "${as_root[@]}" apt-get update -qq
-  "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends postgresql
-} >&2 || hint "the package could not be installed"
-complete || hint "the distribution's package is not of major 15 to 18"
+    if [ -e /etc/debian_version ] && command -v apt-get >/dev/null 2>&1; then
+        if [ "$(id -u)" -eq 0 ]; then
+            # In a shell of its own, whose end restores the configuration.
+            if (install_with_apt) && find_server; then
+                return 0
+            fi
+        elif command -v sudo >/dev/null 2>&1 && sudo -n true 2>/dev/null; then
+            if sudo -n sh "$0" >&2 && find_server; then
+                return 0
+            fi
+        fi
+    fi
+    commands_to_type
+    return 1
+}
+
+main

@@ -15,7 +15,9 @@ use nix::unistd::Pid;
 use tempfile::TempDir;
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
-use worker::guard::{GuardHandle, GuardSettings, GuardedScript, KeeperEvent, ScriptSpec, Stop};
+use worker::guard::{
+    GuardHandle, GuardSettings, GuardedScript, KeeperEvent, Output, ScriptSpec, Stop,
+};
 
 const LIMIT: Duration = Duration::from_secs(30);
 
@@ -52,7 +54,7 @@ fn script(dir: &Path, name: &str, text: &str) -> Script {
                 ("DIR".into(), path(dir)),
             ],
             cwd: path(dir),
-            output: path(&fifo),
+            output: Output::Fifo(path(&fifo)),
             linger_ms: 300,
         },
         output,
@@ -169,7 +171,9 @@ async fn a_script_gets_no_file_of_ours() {
     .unwrap();
     let guard = GuardHandle::start(settings(dir.path())).await.unwrap();
     let run = script(dir.path(), "s.sh", "#!/bin/sh\nexec ls -l /proc/self/fd\n");
-    let fifo = run.spec.output.clone();
+    let Output::Fifo(fifo) = run.spec.output.clone() else {
+        panic!("a FIFO");
+    };
     events(guard.spawn(run.spec).await.unwrap()).await;
     let text = all_output(run.output).await;
     let open: Vec<&str> = text
@@ -178,6 +182,36 @@ async fn a_script_gets_no_file_of_ours() {
         .filter(|target| !target.starts_with("/proc/"))
         .collect();
     assert_eq!(open, ["/dev/null", &fifo, &fifo]);
+}
+
+#[tokio::test]
+async fn a_script_has_no_signal_blocked_or_ignored() {
+    let dir = TempDir::new().unwrap();
+    let guard = GuardHandle::start(settings(dir.path())).await.unwrap();
+    let run = script(
+        dir.path(),
+        "s.sh",
+        "#!/bin/sh\nexec grep -E '^Sig(Blk|Ign)' /proc/self/status\n",
+    );
+    events(guard.spawn(run.spec).await.unwrap()).await;
+    let text = all_output(run.output).await;
+    let masks: Vec<u64> = text
+        .lines()
+        .map(|line| u64::from_str_radix(line.split_once('\t').unwrap().1, 16).unwrap())
+        .collect();
+    // The two signals that the C library keeps for itself may be ignored.
+    let library = (1 << 31) | (1 << 32);
+    assert_eq!(masks.len(), 2, "{text}");
+    assert!(masks[0] == 0 && masks[1] & !library == 0, "{text}");
+    // An end by TERM alone, of a script that does nothing about it.
+    let run = script(dir.path(), "t.sh", "#!/bin/sh\nexec sleep 600\n");
+    let guarded = guard.spawn(run.spec).await.unwrap();
+    guarded.stop(Stop::Term);
+    let ended = KeeperEvent::Exited {
+        code: None,
+        signal: Some(15),
+    };
+    assert_eq!(events(guarded).await[0], ended);
 }
 
 #[tokio::test]

@@ -34,6 +34,15 @@ fn parse_stat(pid: i32, stat: &[u8]) -> Option<Process> {
     })
 }
 
+/// The signal that ended a process which is not collected yet.
+pub(crate) fn ending_signal(pid: i32) -> Option<i32> {
+    let stat = std::fs::read(format!("/proc/{pid}/stat")).ok()?;
+    let text = String::from_utf8_lossy(&stat);
+    // The last field of a zombie's line is what `wait` would say.
+    let status: i32 = text.split_ascii_whitespace().last()?.parse().ok()?;
+    Some(status & 0x7f).filter(|signal| *signal > 0)
+}
+
 /// Every process that can be seen.
 fn processes() -> Vec<Process> {
     let Ok(entries) = std::fs::read_dir("/proc") else {
