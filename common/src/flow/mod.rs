@@ -11,6 +11,7 @@ pub mod diff;
 pub mod duration;
 pub mod model;
 mod parse;
+mod place;
 mod raw;
 mod read;
 mod scalar;
