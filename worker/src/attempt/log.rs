@@ -151,6 +151,9 @@ impl AttemptLog {
         let mut masked = Vec::new();
         self.stream.finish(&self.mask, &mut masked);
         self.keep(&masked).await;
+        if let Some(fault) = self.fault.clone() {
+            self.note(&fault).await;
+        }
         LogEnd {
             tail: printable_tail(&self.tail, self.limits.tail_bytes),
             fault: self.fault,
@@ -224,7 +227,8 @@ mod tests {
             .unwrap();
         log.write(b"hello").await;
         let end = log.finish().await;
-        assert_eq!(end.tail, "hello");
-        assert!(end.fault.is_some_and(|fault| fault.contains("/dev/full")));
+        let fault = end.fault.expect("a fault");
+        assert!(fault.starts_with("write the log /dev/full: "), "{fault}");
+        assert_eq!(end.tail, format!("hello\n[{fault}]\n"));
     }
 }
