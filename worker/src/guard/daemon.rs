@@ -48,6 +48,7 @@ pub(super) fn run(lock: &Path, tick_timeout: Duration) -> io::Result<()> {
         commands: wire::Lines::default(),
         outbox: wire::Outbox::default(),
         keepers: BTreeMap::new(),
+        ending: false,
     }
     .serve()
 }
@@ -88,6 +89,8 @@ struct Guard {
     commands: wire::Lines,
     outbox: wire::Outbox,
     keepers: BTreeMap<u64, Keeper>,
+    /// Everything is being killed: what scripts come to now is our doing and not told.
+    ending: bool,
 }
 
 impl Guard {
@@ -97,6 +100,7 @@ impl Guard {
             let reason = self.listen()?;
             self.outbox.push(&FromGuard::Lost { reason })
         });
+        self.ending = true;
         for keeper in self.keepers.values_mut() {
             keeper.commands = None;
         }
@@ -191,6 +195,9 @@ impl Guard {
     }
 
     fn tell(&mut self, id: u64, event: KeeperEvent) -> io::Result<()> {
+        if self.ending {
+            return Ok(());
+        }
         self.outbox.push(&FromGuard::Script { id, event })
     }
 
