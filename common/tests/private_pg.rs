@@ -58,8 +58,13 @@ async fn try_ask(url: &str, query: &str) -> Result<String, tokio_postgres::Error
 }
 
 fn alive(pid: i32) -> bool {
-    // A zombie of our own has an empty command line.
-    fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|text| !text.is_empty())
+    let ps = Command::new("ps")
+        .args(["-o", "stat=", "-p", &pid.to_string()])
+        .output()
+        .unwrap();
+    let state = String::from_utf8(ps.stdout).unwrap();
+    // A zombie is as good as gone: it waits for its parent only.
+    !state.trim().is_empty() && !state.trim().starts_with('Z')
 }
 
 async fn until_gone(pid: i32) {
@@ -171,8 +176,12 @@ async fn a_running_server_is_reused_and_keeps_its_url_over_a_stop() {
 #[tokio::test]
 async fn two_starts_at_once_give_one_server() {
     let (_root, data) = place();
-    let starts = (0..3).map(|_| start(quick(&data)));
-    let servers: Vec<PrivatePg> = futures_util::future::join_all(starts)
+    let mut starts = tokio::task::JoinSet::new();
+    for _ in 0..3 {
+        starts.spawn(start(quick(&data)));
+    }
+    let servers: Vec<PrivatePg> = starts
+        .join_all()
         .await
         .into_iter()
         .map(Result::unwrap)
@@ -301,6 +310,48 @@ async fn a_failed_start_shows_the_servers_last_words() {
         text.contains("invalid value for parameter \"shared_buffers\""),
         "{text}"
     );
+}
+
+#[tokio::test]
+async fn a_start_that_is_given_up_leaves_no_server() {
+    let (_root, data) = place();
+    start(quick(&data))
+        .await
+        .unwrap()
+        .stop(StopMode::Fast)
+        .await
+        .unwrap();
+    let pid_file = data.join("postmaster.pid");
+    // Given up as soon as there is a server process, which is not ready yet.
+    let pid: i32 = tokio::select! {
+        biased;
+        pid = wait::until(LIMIT, Duration::from_millis(1), "a server process", async || {
+            fs::read_to_string(&pid_file).ok()?.lines().next()?.parse().ok()
+        }) => pid.unwrap(),
+        _ = start(quick(&data)) => panic!("ready before its pid file was seen"),
+    };
+    until_gone(pid).await;
+}
+
+#[tokio::test]
+async fn a_full_server_is_reused_all_the_same() {
+    let (_root, data) = place();
+    let mut settings = quick(&data);
+    settings.extra = vec![
+        ("max_connections".into(), "3".into()),
+        ("superuser_reserved_connections".into(), "0".into()),
+        ("max_wal_senders".into(), "0".into()),
+    ];
+    let pg = start(settings).await.unwrap();
+    let mut seats = Vec::new();
+    while let Ok(seat) = tokio_postgres::connect(&pg.url("postgres"), NoTls).await {
+        seats.push(seat);
+    }
+    assert!(!seats.is_empty());
+    let again = start(quick(&data)).await.unwrap();
+    assert_eq!(again.pid(), pg.pid());
+    drop(seats);
+    pg.stop(StopMode::Fast).await.unwrap();
 }
 
 #[tokio::test]

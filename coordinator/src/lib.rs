@@ -2,7 +2,9 @@
 //!
 //! It never talks to a worker: both meet in the database alone.
 
+pub mod cli;
 pub mod declare;
+pub mod dev;
 pub mod install;
 pub mod leader;
 pub mod loops;

@@ -1,3 +1,6 @@
 //! The `coordinator` program.
 
-fn main() {}
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    coordinator::cli::run().await
+}

@@ -53,6 +53,7 @@ language plpgsql security definer set search_path = odf, pg_temp as $$
 declare
   v_ids bigint[];
   v_attempts int[];
+  v_locked bigint[];
   v_taken int;
   v_epoch bigint := odf.epoch() << 32;
 begin
@@ -69,10 +70,9 @@ begin
     return 0;
   end if;
   -- Own rows and inputs are locked against resubmit, hold and cancel, in id order as everywhere.
-  perform from chunk_state c
-    where c.chunk_id = any (v_ids)
-       or c.chunk_id in (select e.input_id from chunk_edge e where e.chunk_id = any (v_ids))
-    order by c.chunk_id for share;
+  -- One array, because an OR over a subquery is planned as a scan of all states.
+  v_locked := v_ids || array(select e.input_id from chunk_edge e where e.chunk_id = any (v_ids));
+  perform from chunk_state c where c.chunk_id = any (v_locked) order by c.chunk_id for share;
   with mine as (
     select t.chunk_id, t.attempt
       from unnest(v_ids, v_attempts) as t(chunk_id, attempt)

@@ -123,8 +123,5 @@ begin
       v_changed := v_changed + 1;
     end if;
   end loop;
-  if v_changed > 0 then
-    perform odf.allot();
-  end if;
   return v_changed;
 end $$;

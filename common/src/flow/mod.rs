@@ -7,6 +7,7 @@
 
 mod check;
 pub mod diagnostic;
+pub mod diff;
 pub mod duration;
 pub mod model;
 mod parse;

@@ -5,7 +5,9 @@
 
 use schemars::{Schema, SchemaGenerator, json_schema};
 
-use super::read::{At, Fields, FromNode, Named, Place, Problems, describe, mismatch, record};
+use super::read::{
+    At, Fields, FromNode, Given, Named, Place, Problems, describe, mismatch, record,
+};
 use super::scalar::{
     Amount, Attempts, ChunkCount, InputChunks, KeepFor, Kind, Limit, Priority, Size, Span, Text,
     Written,
@@ -390,11 +392,11 @@ impl RawInputs {
             Value::Text(_) => {
                 let value = Text::read(node, place, problems)?;
                 RawInput {
-                    dataset: Some(At {
+                    dataset: Given::is(At {
                         value,
                         place: place.clone(),
                     }),
-                    chunks: None,
+                    chunks: Given::missing(),
                 }
             }
             _ => {

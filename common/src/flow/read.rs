@@ -8,7 +8,7 @@ use std::rc::Rc;
 
 use schemars::{Schema, SchemaGenerator};
 
-use super::diagnostic::{Diagnostic, Severity, Source};
+use super::diagnostic::{Diagnostic, Severity, Source, closest};
 use super::tree::{Mark, Node, Value};
 
 /// More problems than this are counted, not kept.
@@ -83,6 +83,41 @@ impl Place {
 pub(crate) struct At<T> {
     pub(crate) value: T,
     pub(crate) place: Place,
+}
+
+/// What stands under a key: a value, something unreadable that was reported, or no such key.
+#[derive(Debug, Clone)]
+pub(crate) struct Given<T> {
+    value: Option<At<T>>,
+    written: bool,
+}
+
+impl<T> Given<T> {
+    /// A value that stands there.
+    pub(crate) fn is(value: At<T>) -> Self {
+        Self {
+            value: Some(value),
+            written: true,
+        }
+    }
+
+    /// No such key.
+    pub(crate) fn missing() -> Self {
+        Self {
+            value: None,
+            written: false,
+        }
+    }
+
+    /// Whether the key is there, readable or not.
+    pub(crate) fn is_written(&self) -> bool {
+        self.written
+    }
+
+    /// The value, where there is one that could be read.
+    pub(crate) fn as_ref(&self) -> Option<&At<T>> {
+        self.value.as_ref()
+    }
 }
 
 /// The problems found so far.
@@ -174,42 +209,47 @@ impl<'n> Fields<'n> {
         problems: &mut Problems<'_>,
     ) -> Option<Self> {
         let keys = || format!("a map with the keys {}", list_of(known));
-        let mut entries = Vec::new();
+        let mut fields = Self {
+            entries: Vec::new(),
+            place: place.clone(),
+            what,
+        };
         let mut seen = HashMap::new();
+        let mut misspelt = Vec::new();
         for (key, value) in open_map(node, place, keys, problems)? {
             let Some(name) = key_text(key, place, problems) else {
                 continue;
             };
-            let child = place.child(key, name, value).at_key();
+            let child = place.child(key, name, value);
             if !known.contains(&name) {
-                let shown = super::tree::shorten(name);
-                problems
-                    .error(&child, format!("unknown key {shown:?} in {what}"))
-                    .expected(format!("one of {}", list_of(known)))
-                    .did_you_mean(name, known.iter().copied());
-                continue;
-            }
-            if is_new(name, &child, &mut seen, problems) {
-                entries.push((name, key, value));
+                misspelt
+                    .extend(closest(name, known.iter().copied()).map(|meant| (meant, key, value)));
+                unknown_key(name, &child, what, known, problems);
+            } else if is_new(name, &child, &mut seen, problems) {
+                fields.entries.push((name, key, value));
             }
         }
-        Some(Self {
-            entries,
-            place: place.clone(),
-            what,
-        })
+        // What a misspelt key most likely meant is read as that, so that its loss is one problem.
+        for (meant, key, value) in misspelt {
+            if !fields.entries.iter().any(|(name, ..)| *name == meant) {
+                fields.entries.push((meant, key, value));
+            }
+        }
+        Some(fields)
     }
 
     /// Reads an optional key.
-    pub(crate) fn take<T: FromNode>(
-        &self,
-        name: &str,
-        problems: &mut Problems<'_>,
-    ) -> Option<At<T>> {
-        let (_, key, value) = self.entries.iter().find(|(known, ..)| *known == name)?;
+    pub(crate) fn take<T: FromNode>(&self, name: &str, problems: &mut Problems<'_>) -> Given<T> {
+        let entry = self.entries.iter().find(|(known, ..)| *known == name);
+        let Some((_, key, value)) = entry else {
+            return Given::missing();
+        };
         let place = self.place.child(key, name, value);
-        let value = T::read(value, &place, problems)?;
-        Some(At { value, place })
+        let value = T::read(value, &place, problems).map(|value| At { value, place });
+        Given {
+            value,
+            written: true,
+        }
     }
 
     /// Reads a key that must be there, reporting it where it is missing.
@@ -218,18 +258,38 @@ impl<'n> Fields<'n> {
         name: &str,
         doc: &str,
         problems: &mut Problems<'_>,
-    ) -> Option<At<T>> {
-        if self.entries.iter().any(|(known, ..)| *known == name) {
-            return self.take(name, problems);
+    ) -> Given<T> {
+        let given = self.take(name, problems);
+        if !given.is_written() {
+            let (what, doc) = (self.what, within_sentence(doc));
+            problems
+                .error(
+                    &self.place.at_key(),
+                    format!("{what} needs the key {name:?}"),
+                )
+                .expected(format!("{name}: {doc}"));
         }
-        let what = self.what;
-        problems
-            .error(
-                &self.place.at_key(),
-                format!("{what} needs the key {name:?}"),
-            )
-            .expected(format!("{name}: {}", doc.trim().trim_end_matches('.')));
-        None
+        given
+    }
+}
+
+fn unknown_key(name: &str, place: &Place, what: &str, known: &[&str], problems: &mut Problems<'_>) {
+    let shown = super::tree::shorten(name);
+    problems
+        .error(&place.at_key(), format!("unknown key {shown:?} in {what}"))
+        .expected(format!("one of {}", list_of(known)))
+        .did_you_mean(name, known.iter().copied());
+}
+
+/// A key's description as the rest of a sentence: no capital (but that of a name), no full stop.
+fn within_sentence(doc: &str) -> String {
+    let doc = doc.trim().trim_end_matches('.');
+    let mut chars = doc.chars();
+    match (chars.next(), chars.next()) {
+        (Some(first), second) if second.is_none_or(|second| !second.is_uppercase()) => {
+            first.to_lowercase().chain(doc.chars().skip(1)).collect()
+        }
+        _ => doc.to_owned(),
     }
 }
 
@@ -407,7 +467,7 @@ impl<T: FromNode> FromNode for Vec<At<T>> {
 
 /// Declares a map with fixed keys: its struct, its reader and its schema.
 ///
-/// Every field is an `Option`: a required key that is missing was reported when it was read.
+/// A required key that is missing was reported when it was read.
 macro_rules! record {
     (
         $(#[doc = $doc:literal])*
@@ -419,7 +479,7 @@ macro_rules! record {
         #[derive(Debug, Clone)]
         #[allow(dead_code, reason = "a key such as kind is decided on before its record is read")]
         pub(crate) struct $name {
-            $( $(#[doc = $field_doc])* pub(crate) $field: Option<At<$type>>, )*
+            $( $(#[doc = $field_doc])* pub(crate) $field: Given<$type>, )*
         }
 
         impl FromNode for $name {

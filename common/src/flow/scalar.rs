@@ -102,9 +102,9 @@ fn whole(
     node: &Node,
     place: &Place,
     range: RangeInclusive<i64>,
+    expected: String,
     problems: &mut Problems<'_>,
 ) -> Option<i64> {
-    let expected = expected_whole(&range);
     let (Value::Number(written) | Value::Text(written)) = &node.value else {
         mismatch(node, place, expected, problems);
         return None;
@@ -124,7 +124,7 @@ fn whole(
                 problem.hint(format!("write {value}"));
             } else if is_plain {
                 problem.hint("write it without quotes");
-            } else {
+            } else if written.contains(|c: char| c.is_ascii_digit()) {
                 problem.hint("write it in plain digits");
             }
             None
@@ -163,7 +163,7 @@ macro_rules! whole_number {
 
         impl FromNode for $name {
             fn read(node: &Node, place: &Place, problems: &mut Problems<'_>) -> Option<Self> {
-                let value = whole(node, place, $range, problems)?;
+                let value = whole(node, place, $range, expected_whole(&$range), problems)?;
                 <$type>::try_from(value).ok().map(Self)
             }
 
@@ -201,20 +201,19 @@ const LIMITS: RangeInclusive<i64> = 0..=1_000_000;
 
 impl FromNode for Limit {
     fn read(node: &Node, place: &Place, problems: &mut Problems<'_>) -> Option<Self> {
+        let expected = format!("{}, or none", expected_whole(&LIMITS));
         match &node.value {
             Value::Text(text) if text == "none" => Some(Self(None)),
             Value::Number(_) => {
-                let value = whole(node, place, LIMITS, problems)?;
+                let value = whole(node, place, LIMITS, expected, problems)?;
                 u32::try_from(value).ok().map(|limit| Self(Some(limit)))
             }
+            Value::Text(_) => {
+                mismatch(node, place, expected, problems).hint("none is unlimited, 0 runs nothing");
+                None
+            }
             _ => {
-                mismatch(
-                    node,
-                    place,
-                    format!("{}, or none", expected_whole(&LIMITS)),
-                    problems,
-                )
-                .hint("none is unlimited, 0 runs nothing");
+                mismatch(node, place, expected, problems);
                 None
             }
         }

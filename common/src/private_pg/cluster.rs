@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
+use nix::fcntl::OFlag;
 use secrecy::{ExposeSecret as _, SecretString};
 
 use super::discover::PgBinaries;
@@ -85,12 +86,7 @@ impl Layout {
     pub(super) async fn lock(&self, limit: Duration) -> Result<StartLock, PrivatePgError> {
         make_folder(&self.parent)?;
         let path = self.beside("lock");
-        let file = OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .mode(0o600)
-            .open(&path)
+        let file = open_own(&path, |options| options.write(true))
             .map_err(PrivatePgError::io("open the lock file", &path))?;
         let pause = Duration::from_millis(50);
         let taken = wait::until(limit, pause, "the start lock", async || {
@@ -159,7 +155,13 @@ impl Layout {
 
     /// Remembers the port. A failure costs nothing but another port next time.
     pub(super) fn remember_port(&self, port: u16) {
-        if let Err(error) = fs::write(self.port_file(), format!("{port}\n")) {
+        let write = || {
+            let mut file = open_own(&self.port_file(), |options| {
+                options.write(true).truncate(true)
+            })?;
+            writeln!(file, "{port}")
+        };
+        if let Err(error) = write() {
             tracing::debug!(%error, "cannot remember the port of the private PostgreSQL");
         }
     }
@@ -171,11 +173,7 @@ impl Layout {
             fs::rename(&path, self.beside("log.1"))
                 .map_err(PrivatePgError::io("set aside the log", &path))?;
         }
-        let file = OpenOptions::new()
-            .create(true)
-            .append(true)
-            .mode(0o600)
-            .open(&path)
+        let file = open_own(&path, |options| options.append(true))
             .map_err(PrivatePgError::io("open the log", &path))?;
         let length = file.metadata().map_or(0, |meta| meta.len());
         Ok((file, length))
@@ -305,18 +303,27 @@ fn run_initdb(
     Ok(())
 }
 
+/// Opens a file of ours, making it if need be. A link that somebody else put there, in a folder
+/// that is open to all, is not followed.
+fn open_own(
+    path: &Path,
+    how: impl FnOnce(&mut OpenOptions) -> &mut OpenOptions,
+) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options
+        .create(true)
+        .mode(0o600)
+        .custom_flags(OFlag::O_NOFOLLOW.bits());
+    how(&mut options).open(path)
+}
+
 /// Writes a secret into a file that nobody else can read, whole or not at all.
 fn write_secret(path: &Path, secret: &SecretString) -> Result<(), PrivatePgError> {
     let mut draft = path.as_os_str().to_owned();
     draft.push(".new");
     let draft = PathBuf::from(draft);
     let write = || {
-        let mut file = OpenOptions::new()
-            .create(true)
-            .truncate(true)
-            .write(true)
-            .mode(0o600)
-            .open(&draft)?;
+        let mut file = open_own(&draft, |options| options.write(true).truncate(true))?;
         writeln!(file, "{}", secret.expose_secret())?;
         file.sync_all()?;
         fs::rename(&draft, path)

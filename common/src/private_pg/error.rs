@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::discover::{MAJORS, Rejected};
+use crate::runtime::error_text;
 
 /// How PostgreSQL is installed, one command per system.
 pub const INSTALL_HINT: &str = "\
@@ -143,7 +144,7 @@ pub enum PrivatePgError {
     },
 
     /// A statement on the running server failed.
-    #[error("{what} on the private PostgreSQL: {source}")]
+    #[error("{what} on the private PostgreSQL: {}", error_text(.source))]
     Sql {
         /// What was being done, present tense.
         what: String,

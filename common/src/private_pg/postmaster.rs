@@ -7,7 +7,7 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Child, Command};
 use std::time::Duration;
 
 use nix::errno::Errno;
@@ -106,11 +106,21 @@ pub(super) fn serves(pid: i32, data_dir: &Path) -> bool {
 
 /// Sends a signal; a process that is gone already is as good as signalled.
 pub(super) fn send(pid: i32, signal: Signal) {
+    if pid <= 1 {
+        // Zero and below would reach whole groups of processes.
+        return;
+    }
     if let Err(error) = kill(Pid::from_raw(pid), signal)
         && error != Errno::ESRCH
     {
         tracing::warn!(pid, %signal, %error, "cannot signal PostgreSQL");
     }
+}
+
+/// A child's process id as the system's calls want it.
+pub(super) fn pid_of(child: &Child) -> i32 {
+    // No system has process ids beyond i32; 0 is refused by `serves` and `send` alike.
+    i32::try_from(child.id()).unwrap_or(0)
 }
 
 fn exists(pid: i32) -> bool {

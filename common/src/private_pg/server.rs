@@ -9,6 +9,7 @@ use std::process::{Child, Stdio};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use nix::sys::signal::Signal;
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Config, NoTls};
@@ -16,8 +17,9 @@ use tokio_postgres::{Config, NoTls};
 use super::cluster::{Layout, SUPERUSER, tail};
 use super::discover::PgBinaries;
 use super::error::PrivatePgError;
+use super::postmaster;
 use super::privileges::RunAs;
-use crate::runtime::wait;
+use crate::runtime::{error_text, wait};
 
 /// How often a port that another program took in the meantime is replaced by another one.
 const PORT_ATTEMPTS: u32 = 5;
@@ -89,35 +91,28 @@ impl Launch<'_> {
                     .map_err(PrivatePgError::io("open the log", &log_path))?,
             )
             .stderr(log);
-        let mut child = command
+        let child = command
             .spawn()
             .map_err(PrivatePgError::io("run", &program))?;
-        match self.ready(&mut child, port).await {
-            Ok(()) => Ok(child),
-            Err(why) => {
-                // Harmless when it ended by itself; otherwise no half-started server is left.
-                let _ = child.kill();
-                let _ = child.wait();
-                Err(PrivatePgError::Start {
-                    why,
-                    log: log_path,
-                    tail: tail(&self.layout.log_since(log_start)),
-                })
-            }
+        let mut starting = Starting(Some(child));
+        match self.ready(&mut starting, port).await {
+            Ok(()) => starting.succeeded(),
+            Err(why) => Err(why),
         }
+        .map_err(|why| PrivatePgError::Start {
+            why,
+            log: log_path,
+            tail: tail(&self.layout.log_since(log_start)),
+        })
     }
 
     /// Waits until the server answers, or says why it does not.
-    async fn ready(&self, child: &mut Child, port: u16) -> Result<(), String> {
+    async fn ready(&self, starting: &mut Starting, port: u16) -> Result<(), String> {
         let last = Mutex::new(String::new());
         let last = &last;
         let pause = Duration::from_millis(25);
         let answer = wait::until(self.limit, pause, "an answer", || {
-            let ended = match child.try_wait() {
-                Ok(Some(status)) => Some(format!("it ended at once ({status})")),
-                Ok(None) => None,
-                Err(error) => Some(format!("its process was lost: {error}")),
-            };
+            let ended = starting.ended();
             async move {
                 if let Some(why) = ended {
                     return Some(Err(why));
@@ -168,6 +163,38 @@ impl Launch<'_> {
     }
 }
 
+/// A server that is not ready yet. Dropped like that (a failed start, or a start that nobody waits
+/// for any more), it is told to end at once, children included.
+struct Starting(Option<Child>);
+
+impl Starting {
+    /// How the server ended, if it has.
+    fn ended(&mut self) -> Option<String> {
+        match self.0.as_mut()?.try_wait() {
+            Ok(Some(status)) => {
+                self.0 = None;
+                Some(format!("it ended at once ({status})"))
+            }
+            Ok(None) => None,
+            Err(error) => Some(format!("its process was lost: {error}")),
+        }
+    }
+
+    /// The server, which nobody ends any more.
+    fn succeeded(mut self) -> Result<Child, String> {
+        self.0.take().ok_or_else(|| "it has ended".into())
+    }
+}
+
+impl Drop for Starting {
+    fn drop(&mut self) {
+        if let Some(child) = &self.0 {
+            // Not reaped yet, so its pid cannot belong to anybody else.
+            postmaster::send(postmaster::pid_of(child), Signal::SIGQUIT);
+        }
+    }
+}
+
 /// How the superuser connects to a database of the server.
 pub(super) fn config(port: u16, password: &SecretString, database: &str) -> Config {
     let mut config = Config::new();
@@ -188,7 +215,7 @@ pub(super) async fn ask(
     password: &SecretString,
     data_dir: &Path,
 ) -> Result<(), NoAnswer> {
-    let not_yet = |error: &tokio_postgres::Error| NoAnswer::NotYet(cause(error));
+    let not_yet = |error: &tokio_postgres::Error| NoAnswer::NotYet(error_text(error));
     let question = async {
         let (client, connection) = match config(port, password, "postgres").connect(NoTls).await {
             Ok(pair) => pair,
@@ -197,12 +224,14 @@ pub(super) async fn ask(
                     "it refuses the password that is kept beside the data directory".into(),
                 ));
             }
+            // All seats taken by its users: it is up, and it was found by its process.
+            Err(error) if error.code() == Some(&SqlState::TOO_MANY_CONNECTIONS) => return Ok(()),
             Err(error) => return Err(not_yet(&error)),
         };
         let row = tokio::select! {
             row = client.query_one("SELECT current_setting('data_directory')", &[]) => row,
             ended = connection => {
-                let why = ended.err().map_or_else(|| "it hung up".into(), |e| cause(&e));
+                let why = ended.err().map_or_else(|| "it hung up".into(), |e| error_text(&e));
                 return Err(NoAnswer::NotYet(why));
             }
         };
@@ -222,14 +251,6 @@ pub(super) async fn ask(
 fn same_place(a: &Path, b: &Path) -> bool {
     let real = |path: &Path| std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     real(a) == real(b)
-}
-
-/// The driver's message with the server's own words, which its `Display` leaves out.
-fn cause(error: &tokio_postgres::Error) -> String {
-    match std::error::Error::source(error) {
-        Some(source) => format!("{error}: {source}"),
-        None => error.to_string(),
-    }
 }
 
 fn free(port: u16) -> bool {

@@ -195,22 +195,23 @@ pub fn mask_literals(line: &str) -> Vec<(usize, char)> {
     shown
 }
 
-/// Byte ranges of values after `password:` and its like in a line of YAML.
+/// Byte ranges of values after `password: ` or `password=` and their like in a line of YAML.
 fn setting_values(line: &str) -> Vec<(usize, usize)> {
     let mut found = Vec::new();
-    for (colon, _) in line.match_indices(':') {
-        let before = line[..colon].trim_end_matches(['"', '\'', ' ']);
+    for (sign, mark) in line.match_indices([':', '=']) {
+        let before = line[..sign].trim_end_matches(['"', '\'', ' ']);
         let is_name = |c: char| c.is_alphanumeric() || "_-.".contains(c);
         let name_start = before.rfind(|c| !is_name(c)).map_or(0, |at| {
             at + before[at..].chars().next().map_or(1, char::len_utf8)
         });
-        let after = &line[colon + 1..];
-        if !names_a_secret(&before[name_start..]) || !after.starts_with([' ', '\t', '"', '\'']) {
+        let after = &line[sign + 1..];
+        let separated = mark == "=" || after.starts_with([' ', '\t', '"', '\'']);
+        if !separated || !names_a_secret_parameter(&before[name_start..]) {
             continue;
         }
-        let start = colon + 1 + (after.len() - after.trim_start().len());
+        let start = sign + 1 + (after.len() - after.trim_start().len());
         let value = &line[start..];
-        let length = value_length(value);
+        let length = value[..value_length(value)].trim_end().len();
         let bare = value[..length].trim_matches(['"', '\'']);
         if length > 0 && !is_reference(bare) {
             found.push((start, start + length));

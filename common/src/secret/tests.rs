@@ -329,6 +329,11 @@ fn written_out_secrets_are_masked_in_lines_and_references_are_not() {
     let cases = [
         ("url: postgres://u:hunter2@h/d", "url: postgres://u:***@h/d"),
         ("{ password: hunter2, a: b }", "{ password: ***, a: b }"),
+        ("{ password: hunter2 }", "{ password: *** }"),
+        (
+            "dsn: \"host=h password=hunter2\"",
+            "dsn: \"host=h password=***",
+        ),
         ("  \"api_key\": \"hun,ter}2\"", "  \"api_key\": ***"),
         ("token: 'hunter2' # x", "token: *** # x"),
         ("password: hunter 2 # x", "password: ***"),

@@ -132,3 +132,63 @@ pub fn script_of(job: &Job) -> Option<&str> {
         Run::Script { script, .. } => Some(script),
     }
 }
+
+/// A stored plan with what is needed to check it.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub struct StoredPlan {
+    /// The data set's declaration.
+    pub spec: crate::flow::model::DataSet,
+    /// Its connection, secrets unresolved.
+    pub connection: crate::flow::model::Connection,
+    /// Every chunk's name and bounds, in plan order.
+    pub chunks: Vec<(String, crate::domain::Bounds)>,
+}
+
+impl ControlDb {
+    /// The sealed plan of a data set, whole: memory grows with its chunks.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`] where there is no such data set or it has no sealed plan.
+    pub async fn stored_plan(&self, dataset: &str) -> Result<StoredPlan, StoreError> {
+        let answer = self
+            .call(
+                "SELECT jsonb_build_object('spec', d.spec, \
+                   'connection', v.model -> 'connections' -> (d.spec #>> '{at,connection}'), \
+                   'chunks', (SELECT jsonb_agg(jsonb_build_array(c.key, c.bounds) ORDER BY c.ordinal) \
+                                FROM odf.data_chunk c WHERE c.plan_id = d.plan_id)) \
+                 FROM odf.data_set d JOIN odf.flow f USING (flow_id) \
+                 JOIN odf.flow_version v ON v.flow_id = f.flow_id AND v.version = f.current_version \
+                 WHERE NOT d.retired AND d.plan_id IS NOT NULL AND $1 IN (d.name, f.name || ':' || d.name)",
+                &[(&dataset, Type::TEXT)],
+            )
+            .await?;
+        if answer.is_null() {
+            return Err(StoreError::NotFound(super::error::Said {
+                message: format!("no sealed plan of a data set named {dataset:?}"),
+                hint: Some(
+                    "'coordinator status' lists data sets and whether they are planned".into(),
+                ),
+            }));
+        }
+        read("stored_plan", answer)
+    }
+
+    /// Limits that `scale` set in a flow: pool, the operator's limit, the file's; `None` is unlimited.
+    ///
+    /// # Errors
+    /// As every call.
+    pub async fn limit_overrides(
+        &self,
+        flow: &str,
+    ) -> Result<Vec<(String, Option<u32>, Option<u32>)>, StoreError> {
+        let answer = self
+            .call(
+                "SELECT coalesce(jsonb_agg(jsonb_build_array(p.name, p.operator_limit, p.file_limit) ORDER BY p.name), '[]') \
+                 FROM odf.pool p JOIN odf.flow f USING (flow_id) \
+                 WHERE f.name = $1 AND p.operator_set AND NOT p.retired",
+                &[(&flow, Type::TEXT)],
+            )
+            .await?;
+        read("limit_overrides", answer)
+    }
+}

@@ -73,7 +73,7 @@ pub(super) async fn split(
         .kill_on_drop(true);
     let mut run = Run::start(command, program)?;
     let mut lines = Lines::default();
-    let ended = tokio::time::timeout(request.limits.command, run.to_end(&mut lines)).await;
+    let ended = tokio::time::timeout(request.limits.command, run.end(&mut lines)).await;
     let failed = |problem: String, stderr: &[u8]| SplitError::Command {
         program: program.clone(),
         problem,
@@ -98,22 +98,26 @@ pub(super) async fn split(
     }
 }
 
-/// The program: below the script directory where it is there, else a plain name left to `PATH`.
+/// The program below the script directory, and nowhere else: the database holds its name, so a search
+/// of `PATH` would let whoever owns the database run any program of this host.
 fn found(script_dir: Option<&Path>, program: &str) -> Result<PathBuf, SplitError> {
-    if let Some(dir) = script_dir {
-        let path = files::resolve(dir, program)?;
-        if path.is_file() {
-            return Ok(path);
-        }
-    }
-    if program.contains('/') || program.is_empty() {
-        let dir = script_dir.map_or("(none is set)".to_owned(), |dir| dir.display().to_string());
+    let Some(dir) = script_dir else {
         return Err(SplitError::refused(
-            format!("no program {program:?} in the script directory {dir}"),
-            "put it there, or name a program that PATH finds without `/`",
+            format!("no script directory is set to look for {program:?} in"),
+            "start with --script-dir, or set ODF_SCRIPT_DIR",
         ));
+    };
+    let path = files::resolve(dir, program)?;
+    if path.is_file() {
+        return Ok(path);
     }
-    Ok(PathBuf::from(program))
+    Err(SplitError::refused(
+        format!(
+            "no program {program:?} in the script directory {}",
+            dir.display()
+        ),
+        "put the program, or a small script that calls it, there",
+    ))
 }
 
 /// A running command; dropping it kills its whole process group.
@@ -137,7 +141,7 @@ impl Run {
     }
 
     /// Reads both streams until they are closed and waits for the end; the end of stderr comes back.
-    async fn to_end(&mut self, lines: &mut Lines) -> Result<(ExitStatus, Vec<u8>), String> {
+    async fn end(&mut self, lines: &mut Lines) -> Result<(ExitStatus, Vec<u8>), String> {
         let (Some(stdout), Some(stderr)) = (self.child.stdout.take(), self.child.stderr.take())
         else {
             return Err("has no output to read".to_owned());

@@ -27,6 +27,7 @@ use async_trait::async_trait;
 use common::domain::{KeyColumn, NewChunk};
 use common::endpoint::{PgSession, SecretString, SessionSettings};
 use common::flow::model::{Location, Partition};
+use serde::Serialize;
 
 pub use error::SplitError;
 pub use figures::SizeFigures;
@@ -97,7 +98,7 @@ pub struct SplitRequest<'a> {
     pub location: &'a Location,
     /// How it is cut.
     pub partition: &'a Partition,
-    /// Where planning commands are looked up before `PATH`.
+    /// Where planning commands are: nothing outside of it is run.
     pub script_dir: Option<&'a Path>,
     /// Variables for planning commands, besides a small inherited set.
     pub env: &'a BTreeMap<String, SecretString>,
@@ -106,7 +107,7 @@ pub struct SplitRequest<'a> {
 }
 
 /// What a split came to.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct SplitSummary {
     /// Chunks pushed.
     pub chunks: u64,

@@ -8,7 +8,7 @@ use std::net::TcpListener;
 use std::os::unix::fs::chown;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{ChildStdin, Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -24,8 +24,8 @@ use tokio::sync::OnceCell;
 pub(crate) struct Cluster {
     pub(crate) port: u16,
     pub(crate) dir: PathBuf,
-    /// Open for as long as this process lives.
-    _watchdog: ChildStdin,
+    /// Its stdin is open for as long as this process lives.
+    _watchdog: Child,
 }
 
 static CLUSTER: OnceCell<Cluster> = OnceCell::const_new();
@@ -36,7 +36,8 @@ pub(crate) async fn cluster() -> &'static Cluster {
     CLUSTER.get_or_init(start).await
 }
 
-fn binaries() -> PathBuf {
+/// Where the server programs are.
+pub(crate) fn binaries() -> PathBuf {
     if let Ok(dir) = std::env::var("ODF_TEST_PG_BIN") {
         return dir.into();
     }
@@ -71,18 +72,33 @@ fn command(program: &Path) -> Command {
     command
 }
 
-fn openssl(dir: &Path, arguments: &[&str]) {
-    let output = command(Path::new("openssl"))
-        .current_dir(dir)
-        .args(arguments)
-        .output();
-    let output = output.expect("the program openssl");
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+fn run(command: &mut Command) {
+    let output = command.output().unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{command:?}: {stderr}");
 }
+
+/// An authority, and a server certificate by it that names localhost and nothing else.
+const CERTIFICATES: &str = "set -e
+ec='-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes'
+openssl req -x509 $ec -days 2 -subj '/CN=odf test authority' -keyout ca.key -out ca.pem
+openssl req $ec -subj /CN=localhost -addext subjectAltName=DNS:localhost -keyout server.key -out server.csr
+openssl x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -copy_extensions copy -out server.pem
+";
+
+const HBA: &str = "local all all trust
+host all walter 127.0.0.1/32 scram-sha-256
+hostnossl all tessa all reject
+host all all 127.0.0.1/32 trust
+host all all ::1/128 trust
+";
+
+/// Runs the server, waits for the end of stdin, stops it and removes its directory.
+const WATCHDOG: &str = r#"
+"$1" -D "$2/data" -k "$2" -p "$3" -c listen_addresses=localhost -c fsync=off -c max_connections=200 \
+  -c ssl=on -c ssl_cert_file="$2/server.pem" -c ssl_key_file="$2/server.key" >"$2/log" 2>&1 &
+server=$!; cat >/dev/null; kill -INT $server; wait $server; rm -rf "$2"
+"#;
 
 async fn start() -> Cluster {
     let dir = tempfile::Builder::new()
@@ -95,101 +111,19 @@ async fn start() -> Cluster {
     }
     let data = dir.join("data");
     let bin = binaries();
-    let made = command(&bin.join("initdb"))
-        .args([
-            "--no-sync",
-            "-A",
-            "trust",
-            "-U",
-            "postgres",
-            "-E",
-            "UTF8",
-            "--locale=C.UTF-8",
-            "-D",
-        ])
-        .arg(&data)
-        .output()
-        .unwrap();
-    assert!(
-        made.status.success(),
-        "{}",
-        String::from_utf8_lossy(&made.stderr)
-    );
-    // An authority, and a server certificate that names localhost and nothing else.
-    openssl(
-        &dir,
-        &[
-            "req",
-            "-x509",
-            "-newkey",
-            "ec",
-            "-pkeyopt",
-            "ec_paramgen_curve:prime256v1",
-            "-nodes",
-            "-days",
-            "2",
-            "-subj",
-            "/CN=odf test authority",
-            "-keyout",
-            "ca.key",
-            "-out",
-            "ca.pem",
-        ],
-    );
-    openssl(
-        &dir,
-        &[
-            "req",
-            "-newkey",
-            "ec",
-            "-pkeyopt",
-            "ec_paramgen_curve:prime256v1",
-            "-nodes",
-            "-subj",
-            "/CN=localhost",
-            "-addext",
-            "subjectAltName=DNS:localhost",
-            "-keyout",
-            "server.key",
-            "-out",
-            "server.csr",
-        ],
-    );
-    openssl(
-        &dir,
-        &[
-            "x509",
-            "-req",
-            "-in",
-            "server.csr",
-            "-CA",
-            "ca.pem",
-            "-CAkey",
-            "ca.key",
-            "-CAcreateserial",
-            "-days",
-            "2",
-            "-copy_extensions",
-            "copy",
-            "-out",
-            "server.pem",
-        ],
-    );
-    std::fs::write(
-        data.join("pg_hba.conf"),
-        "local all all trust\nhost all walter 127.0.0.1/32 scram-sha-256\nhostnossl all tessa all reject\nhost all all 127.0.0.1/32 trust\nhost all all ::1/128 trust\n",
-    )
-    .unwrap();
-    let port = TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port();
-    let script = r#""$1" -D "$2/data" -k "$2" -p "$3" -c listen_addresses=localhost -c fsync=off -c max_connections=200 \
-        -c ssl=on -c ssl_cert_file="$2/server.pem" -c ssl_key_file="$2/server.key" >"$2/log" 2>&1 &
-        server=$!; cat >/dev/null; kill -INT $server; wait $server; rm -rf "$2""#;
-    let mut watchdog = command(Path::new("/bin/sh"))
-        .args(["-c", script, "sh"])
+    run(command(&bin.join("initdb"))
+        .args(["--no-sync", "-A", "trust", "-U", "postgres"])
+        .args(["-E", "UTF8", "--locale=C.UTF-8", "-D"])
+        .arg(&data));
+    run(command(Path::new("/bin/sh"))
+        .args(["-c", CERTIFICATES])
+        .current_dir(&dir));
+    std::fs::write(data.join("pg_hba.conf"), HBA).unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    drop(listener);
+    let watchdog = command(Path::new("/bin/sh"))
+        .args(["-c", WATCHDOG, "sh"])
         .arg(bin.join("postgres"))
         .arg(&dir)
         .arg(port.to_string())
@@ -199,8 +133,8 @@ async fn start() -> Cluster {
         .unwrap();
     let cluster = Cluster {
         port,
-        _watchdog: watchdog.stdin.take().unwrap(),
         dir,
+        _watchdog: watchdog,
     };
     let limit = Instant::now() + Duration::from_secs(60);
     while let Err(error) = open(&cluster.url("postgres")).await {

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use super::{Context, text};
+use super::{Context, text, variables};
 use crate::flow::model::{Connection, ConnectionKind};
 use crate::flow::raw::{RawConnection, RawFiles, RawOther, RawPostgres};
-use crate::flow::read::{At, Named, NamedEntry, Place, Problems};
-use crate::flow::scalar::{Text, Written};
-use crate::secret::{self, Reference};
+use crate::flow::read::{At, NamedEntry, Problems};
+use crate::flow::scalar::Text;
+use crate::secret::Reference;
 
 /// Builds every connection that can be built.
 pub(super) fn build_all(
@@ -16,7 +16,7 @@ pub(super) fn build_all(
     problems: &mut Problems<'_>,
 ) -> BTreeMap<String, Connection> {
     let mut built = BTreeMap::new();
-    for entry in context.connections {
+    for entry in context.connections.entries {
         if let Some(connection) = build(entry, environment, problems) {
             built.insert(entry.name.clone(), connection);
         }
@@ -34,7 +34,7 @@ fn build(
         RawConnection::Files(raw) => (files(raw, problems), &raw.environment),
         RawConnection::Other(raw) => (Some(other(raw, problems)), &raw.environment),
     };
-    if let Some(own) = own {
+    if let Some(own) = own.as_ref() {
         text::label(own, "an environment", problems);
     }
     let own = own.as_ref().map(|own| own.value.0.as_str());
@@ -49,7 +49,8 @@ fn postgres(raw: &RawPostgres, problems: &mut Problems<'_>) -> Option<Connection
         value: Text(url),
         place,
     } = raw.url.as_ref()?;
-    let clean = no_url_password(url, place, problems) && references(url, place, problems).is_some();
+    let clean = variables::no_url_password(url, place, problems)
+        && variables::references(url, place, problems).is_some();
     let has_scheme = ["postgres://", "postgresql://", "${"]
         .iter()
         .any(|start| url.starts_with(start));
@@ -67,7 +68,7 @@ fn files(raw: &RawFiles, problems: &mut Problems<'_>) -> Option<ConnectionKind> 
         value: Text(root),
         place,
     } = raw.root.as_ref()?;
-    let found = references(root, place, problems).unwrap_or_default();
+    let found = variables::references(root, place, problems).unwrap_or_default();
     if found
         .iter()
         .any(|reference| !matches!(reference, Reference::Env(_)))
@@ -98,86 +99,8 @@ fn other(raw: &RawOther, problems: &mut Problems<'_>) -> ConnectionKind {
     let settings = raw
         .settings
         .as_ref()
-        .map(|settings| variables(&settings.value, problems));
+        .map(|settings| variables::build(&settings.value, problems));
     ConnectionKind::Other {
         settings: settings.unwrap_or_default(),
-    }
-}
-
-/// Name to value, refusing wrong references and literal secrets.
-pub(super) fn variables(
-    named: &Named<Written>,
-    problems: &mut Problems<'_>,
-) -> BTreeMap<String, String> {
-    let mut variables = BTreeMap::new();
-    for entry in &named.0 {
-        text::name(&entry.name, &entry.place.at_key(), "setting", problems);
-        let Some(Written(value)) = &entry.value else {
-            continue;
-        };
-        if no_literal_secret(&entry.name, value, &entry.place, problems) {
-            references(value, &entry.place, problems);
-        }
-        variables.insert(entry.name.clone(), value.clone());
-    }
-    variables
-}
-
-/// Refuses a value that is a secret itself instead of a reference to one.
-fn no_literal_secret(name: &str, value: &str, place: &Place, problems: &mut Problems<'_>) -> bool {
-    if secret::names_a_secret(name) && !value.is_empty() && !secret::holds_reference(value) {
-        // Points at the name: the value must not be printed, on whatever line it stands.
-        problems
-            .error(
-                &place.at_key(),
-                format!("{} holds a secret in plain text", place.path),
-            )
-            .expected("a reference to a secret")
-            .hint(format!(
-                "write {name}: \"${{secret:{}}}\"",
-                suggested_name(name)
-            ));
-        return false;
-    }
-    no_url_password(value, place, problems)
-}
-
-fn no_url_password(url: &str, place: &Place, problems: &mut Problems<'_>) -> bool {
-    let clean = secret::literal_url_password(url).is_none();
-    if !clean {
-        problems
-            .error(
-                &place.at_key(),
-                format!("{} holds a password in plain text", place.path),
-            )
-            .expected("a URL whose password is a reference")
-            .hint("put the password, or the whole URL, where ${secret:NAME} finds it");
-    }
-    clean
-}
-
-/// A name for the secret in the style of environment variables.
-fn suggested_name(name: &str) -> String {
-    name.chars()
-        .map(|c| {
-            if c.is_ascii_alphanumeric() {
-                c.to_ascii_uppercase()
-            } else {
-                '_'
-            }
-        })
-        .collect()
-}
-
-/// The references in a text; reports a wrong one.
-fn references(text: &str, place: &Place, problems: &mut Problems<'_>) -> Option<Vec<Reference>> {
-    match secret::references(text) {
-        Ok(references) => Some(references),
-        Err(error) => {
-            problems
-                .error(place, format!("{}: {error}", place.path))
-                .expected("${secret:NAME}, ${env:NAME} or ${file:/path}; $${ is a plain ${");
-            None
-        }
     }
 }

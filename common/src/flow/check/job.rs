@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Context, connection, text};
+use super::{Context, text, variables};
 use crate::flow::duration::format_duration;
 use crate::flow::model::{Input, Job, Mapping, Retry, Run};
 use crate::flow::raw::{RawInputs, RawJob, RawRetry, RawRun};
@@ -25,7 +25,7 @@ pub(super) fn build_all(
     problems: &mut Problems<'_>,
 ) -> BTreeMap<String, Job> {
     let mut built = BTreeMap::new();
-    for entry in context.jobs {
+    for entry in context.jobs.entries {
         if let Some(job) = build(context, entry, problems) {
             built.insert(entry.name.clone(), job);
         }
@@ -43,7 +43,7 @@ fn build(
         .input
         .as_ref()
         .map(|input| inputs(context, input, raw, problems));
-    if let Some(output) = &raw.output {
+    if let Some(output) = raw.output.as_ref() {
         context.dataset_exists(output, problems);
     }
     let run = raw.run.as_ref().and_then(|run| run_script(run, problems));
@@ -100,7 +100,7 @@ fn inputs(
     let mut seen = BTreeSet::new();
     let mut built = Vec::new();
     for input in &inputs.value.0 {
-        let Some(dataset) = &input.value.dataset else {
+        let Some(dataset) = input.value.dataset.as_ref() else {
             continue;
         };
         let name = dataset.value.0.as_str();
@@ -112,6 +112,7 @@ fn inputs(
                     format!("the job reads {:?}, which it makes itself", shorten(name)),
                 )
                 .expected("an input that is not the job's output");
+            continue;
         }
         if !seen.insert(name) {
             problems
@@ -165,25 +166,13 @@ fn run_script(run: &At<RawRun>, problems: &mut Problems<'_>) -> Option<Run> {
         .as_ref()
         .map_or(&[][..], |args| args.value.as_slice());
     for arg in args {
-        if ["${secret:", "${env:", "${file:"]
-            .iter()
-            .any(|start| arg.value.0.contains(start))
-        {
-            problems
-                .error(
-                    &arg.place,
-                    "references are not resolved in arguments, which everybody can see in ps",
-                )
-                .hint("put it into env and let the script read the variable");
-        } else if arg.value.0.contains('\0') {
-            problems.error(&arg.place, "an argument cannot hold a NUL character");
-        }
+        text::argument(arg, problems);
     }
     let env = raw.env.as_ref().map(|env| {
         for entry in &env.value.0 {
-            variable_name(&entry.name, &entry.place.at_key(), problems);
+            variables::name(&entry.name, &entry.place.at_key(), problems);
         }
-        connection::variables(&env.value, problems)
+        variables::build(&env.value, problems)
     });
     let script = raw.script.as_ref()?;
     text::relative_path(
@@ -197,31 +186,6 @@ fn run_script(run: &At<RawRun>, problems: &mut Problems<'_>) -> Option<Run> {
         args: args.iter().map(|arg| arg.value.0.clone()).collect(),
         env: env.unwrap_or_default(),
     })
-}
-
-fn variable_name(name: &str, place: &Place, problems: &mut Problems<'_>) {
-    let starts = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
-    let plain = name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
-    let usable = starts && plain;
-    // An empty name is reported where all settings' names are.
-    if !usable && !name.is_empty() {
-        problems
-            .error(
-                place,
-                format!("{:?} cannot name an environment variable", shorten(name)),
-            )
-            .expected("letters, digits and _, no digit first");
-    } else if name.starts_with("ODF_") {
-        problems
-            .error(
-                place,
-                format!(
-                    "{:?} is one of the variables that a worker sets itself",
-                    shorten(name)
-                ),
-            )
-            .expected("a name that does not begin with ODF_");
-    }
 }
 
 fn retry(raw: &At<RawRetry>, problems: &mut Problems<'_>) -> Retry {
@@ -245,7 +209,7 @@ fn retry(raw: &At<RawRetry>, problems: &mut Problems<'_>) -> Retry {
         let place = given
             .max_backoff
             .as_ref()
-            .or(given.backoff.as_ref())
+            .or_else(|| given.backoff.as_ref())
             .map(|span| &span.place);
         let show = |millis| format_duration(std::time::Duration::from_millis(millis));
         let (first, longest) = (show(retry.backoff_ms), show(retry.max_backoff_ms));

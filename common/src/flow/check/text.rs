@@ -2,7 +2,7 @@
 
 use crate::flow::diagnostic::Diagnostic;
 use crate::flow::read::{At, Place, Problems};
-use crate::flow::scalar::Text;
+use crate::flow::scalar::{Text, Written};
 use crate::flow::tree::shorten;
 
 /// Longest name of a connection, pool, data set or job, in characters.
@@ -115,11 +115,11 @@ pub(super) fn relative_path(
     false
 }
 
-/// The placeholders of a template, each known; reports what is wrong with the others.
+/// The placeholders of a template; `None` where one is wrong, which is reported.
 pub(super) fn placeholders<'t>(
     template: &'t At<Text>,
     problems: &mut Problems<'_>,
-) -> Vec<&'t str> {
+) -> Option<Vec<&'t str>> {
     let mut found = Vec::new();
     let mut rest = template.value.0.as_str();
     while let Some(start) = rest.find(['{', '}']) {
@@ -128,29 +128,46 @@ pub(super) fn placeholders<'t>(
             .find(['{', '}'])
             .filter(|end| inside[*end..].starts_with('}'));
         let (true, Some(end)) = (rest[start..].starts_with('{'), end) else {
-            expect_placeholders(
-                problems.error(&template.place, "a { or } of the path has no partner"),
-            );
-            return found;
+            let message = "a { or } of the path has no partner";
+            expect_placeholders(problems.error(&template.place, message));
+            return None;
         };
         let word = &inside[..end];
-        if PLACEHOLDERS.contains(&word) {
-            found.push(word);
-        } else {
-            let shown = shorten(word);
-            let problem = problems.error(
-                &template.place,
-                format!("there is no placeholder {{{shown}}}"),
+        if !PLACEHOLDERS.contains(&word) {
+            let message = format!(
+                "there is no placeholder {{{}}}",
+                shorten(word).escape_debug()
             );
-            expect_placeholders(problem).did_you_mean(word, PLACEHOLDERS);
+            expect_placeholders(problems.error(&template.place, message))
+                .did_you_mean(word, PLACEHOLDERS);
+            return None;
         }
+        found.push(word);
         rest = &inside[end + 1..];
     }
-    found
+    Some(found)
 }
 
 fn expect_placeholders(problem: &mut Diagnostic) -> &mut Diagnostic {
     problem.expected("{chunk}, {ordinal}, {fence} or {generation}")
+}
+
+/// Checks an argument of a command: everybody on the host can see it, so it resolves nothing.
+pub(super) fn argument(argument: &At<Written>, problems: &mut Problems<'_>) {
+    let text = argument.value.0.as_str();
+    if ["${secret:", "${env:", "${file:"]
+        .iter()
+        .any(|start| text.contains(start))
+    {
+        problems
+            .error(
+                &argument.place,
+                "references are not resolved in arguments, which everybody can see in ps",
+            )
+            .hint("put it into env and let the script read the variable");
+    } else if text.contains('\0') {
+        problems.error(&argument.place, "an argument cannot hold a NUL character");
+    }
 }
 
 /// Checks a table's name.
