@@ -4,4 +4,8 @@
 
 mod harness;
 
+mod claim;
+mod reconcile;
+mod register;
+mod settle;
 mod smoke;
