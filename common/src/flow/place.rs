@@ -150,6 +150,11 @@ impl<'s> Problems<'s> {
         self.scratch.insert(diagnostic)
     }
 
+    /// Whether further problems are only counted, so that nobody need look for hints.
+    pub(crate) fn is_full(&self) -> bool {
+        self.list.len() >= MAX_PROBLEMS
+    }
+
     /// Whether the file cannot be used.
     pub(crate) fn any_error(&self) -> bool {
         self.dropped > 0 || self.list.iter().any(Diagnostic::is_error)
