@@ -32,15 +32,7 @@ pub(crate) struct Environment {
 }
 
 /// Our own variables that a daemon gets; no others, so that the demo is the same everywhere.
-const INHERITED: [&str; 7] = [
-    "HOME",
-    "LANG",
-    "TMPDIR",
-    "TZ",
-    "RUST_LOG",
-    "RUST_BACKTRACE",
-    "COLUMNS",
-];
+const INHERITED: [&str; 6] = ["HOME", "LANG", "TMPDIR", "TZ", "RUST_LOG", "COLUMNS"];
 
 impl Environment {
     /// `programs` come first in the path, so that psql fits the server.

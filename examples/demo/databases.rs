@@ -63,6 +63,7 @@ impl Databases {
             ..Settings::new(place.data_dir())
         })
         .await?;
+        find_psql(pg.bin_dir())?;
         for database in [SOURCE, TARGET, CONTROL] {
             pg.ensure_database(database).await?;
         }
@@ -130,6 +131,21 @@ impl Databases {
         // A throw-away server has removed them already.
         remove_files(&data_dir)
     }
+}
+
+/// The demo's scripts need psql, which some servers come without.
+fn find_psql(beside_the_server: &Path) -> Result<()> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let mut places = std::env::split_paths(&path);
+    if beside_the_server.join("psql").is_file() || places.any(|place| place.join("psql").is_file())
+    {
+        return Ok(());
+    }
+    bail!(
+        "psql, which the demo's scripts use, is neither in {} nor in PATH\n\
+         hint: sudo apt-get install -y postgresql-client",
+        beside_the_server.display()
+    )
 }
 
 /// Opens a session as the demo itself.

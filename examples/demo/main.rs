@@ -3,9 +3,9 @@
 //! It makes a private PostgreSQL with three databases, fills one with TPC-H `lineitem`, and lets a
 //! real coordinator and real workers move the table into another in a thousand chunks: extracted by
 //! a script to files, loaded by another. On the way some attempts fail on purpose, the number of
-//! running extracts is scaled down and up, and a worker is killed with -9. At the end both tables are compared,
-//! and a witness file that the scripts wrote says whether the limits were kept. Whatever happens,
-//! nothing is left running.
+//! running extracts is scaled down and up, and a worker is killed with -9. At the end both tables
+//! are compared, and a witness file that the scripts wrote says whether the limits were kept.
+//! Whatever happens, nothing is left running.
 
 #![allow(clippy::print_stdout, reason = "it is a program to watch")]
 
@@ -101,12 +101,12 @@ fn conclude(stage: &mut Stage, verdict: &Verdict) -> Result<String> {
         where_to_look(stage);
         return Err(anyhow!("{failure}"));
     }
-    how_to_go_on(stage);
+    how_to_go_on(stage, &verdict.example);
     let seconds = stage.console.seconds();
     Ok(format!("demo ok: {} seconds={seconds}", verdict.figures()))
 }
 
-fn how_to_go_on(stage: &mut Stage) {
+fn how_to_go_on(stage: &mut Stage, example: &str) {
     let env = Place::shown(&stage.place.env_file());
     let coordinator = Place::shown(&stage.place.program("coordinator"));
     let lines = if stage.options.keep {
@@ -114,7 +114,7 @@ fn how_to_go_on(stage: &mut Stage) {
             "The databases are up; 'make demo-stop' ends them. Look around:".to_owned(),
             format!("  . {env}"),
             format!("  {coordinator} status"),
-            format!("  {coordinator} explain lineitem_copy/{}", 1),
+            format!("  {coordinator} explain {example}"),
             "  psql \"$TARGET_URL\" -c 'select count(*) from lineitem'".to_owned(),
         ]
     } else {

@@ -295,8 +295,9 @@ fn text(path: &Path) -> Result<&str> {
         .with_context(|| format!("the path {} is not UTF-8", path.display()))
 }
 
-/// A word as a shell would need it.
+/// A word as a person would type it, as a shell needs it.
 fn quoted(word: &str) -> String {
+    let word = &Place::shown(Path::new(word));
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=%+,".contains(c);
     if !word.is_empty() && word.chars().all(plain) {
         word.to_owned()

@@ -47,6 +47,8 @@ impl StageFigures {
 /// Everything that the last lines say.
 #[derive(Debug)]
 pub(crate) struct Verdict {
+    /// The name of a chunk to look at.
+    pub(crate) example: String,
     pub(crate) stages: Vec<StageFigures>,
     pub(crate) source: Fingerprint,
     pub(crate) target: Fingerprint,
