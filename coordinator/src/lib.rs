@@ -1,1 +1,3 @@
 //! coordinator
+pub mod cli;
+pub mod read;

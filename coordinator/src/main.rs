@@ -1,3 +1,11 @@
 //! The `coordinator` program.
 
-fn main() {}
+use std::process::ExitCode;
+
+use clap::Parser;
+use coordinator::cli::{self, Cli};
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    cli::run(Cli::parse()).await
+}
