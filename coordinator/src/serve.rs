@@ -18,7 +18,7 @@ use crate::planner::Planner;
 pub struct ServeSettings {
     /// The control database, as a login in `odf_coordinator`.
     pub url: SecretString,
-    /// Where planning commands are looked up.
+    /// Where planning commands are.
     pub script_dir: Option<PathBuf>,
     /// Shortens every interval by this factor; 1 outside tests.
     pub time_scale: f64,
@@ -36,6 +36,7 @@ pub async fn serve(settings: ServeSettings, shutdown: Shutdown) -> anyhow::Resul
         .chars()
         .take(63)
         .collect();
+    let patient = ControlDb::patient(settings.url.clone(), &application_name)?;
     let db = ControlDb::new(settings.url, 6, &application_name)?;
     check(&db).await?;
 
@@ -50,7 +51,7 @@ pub async fn serve(settings: ServeSettings, shutdown: Shutdown) -> anyhow::Resul
         &leader,
         "plan",
         scaled(planning::INTERVAL),
-        planning::Planning::new(planner),
+        planning::Planning::new(planner, patient),
     );
     start(
         &mut supervisor,

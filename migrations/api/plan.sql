@@ -83,6 +83,10 @@ begin
   select chunk_id, data_set_id, case when v_made then 'waiting' else 'validated' end::chunk_status,
          case when v_made then 0 else 1 end, v_now
     from data_chunk where plan_id = p_plan order by chunk_id;
+  if p_chunks >= 1000 then
+    -- The protocol's plans must not wait for autovacuum to learn that these tables have grown.
+    analyze data_chunk, chunk_state, chunk_edge;
+  end if;
   perform odf.log_event('plan.sealed', (select name from data_set where data_set_id = p.data_set_id), format('%s chunks', p_chunks));
 end $$;
 

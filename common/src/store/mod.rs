@@ -25,6 +25,8 @@ pub use session::{BeatAnswer, Claimed, Hello, Settled, WorkerSession};
 
 /// How long a protocol call may take before its outcome counts as unknown.
 const CALL_LIMIT: Duration = Duration::from_secs(30);
+/// The same for calls that write whole plans.
+const PLAN_LIMIT: Duration = Duration::from_secs(30 * 60);
 /// How often a call that the server aborted for a deadlock or a serialization conflict is repeated.
 const CONFLICT_TRIES: usize = 5;
 
@@ -36,6 +38,7 @@ pub type Param<'a> = (&'a (dyn ToSql + Sync), Type);
 pub struct ControlDb {
     pool: Pool,
     url: SecretString,
+    limit: Duration,
 }
 
 impl std::fmt::Debug for ControlDb {
@@ -52,8 +55,34 @@ impl ControlDb {
     /// # Errors
     /// [`StoreError::Connect`] where the url cannot be read.
     pub fn new(url: SecretString, size: usize, application_name: &str) -> Result<Self, StoreError> {
-        let pool = endpoint::pool(&url, &PoolSettings::new(size, application_name))?;
-        Ok(Self { pool, url })
+        let mut settings = PoolSettings::new(size, application_name);
+        settings.session.statement_timeout = Some(CALL_LIMIT);
+        Ok(Self {
+            pool: endpoint::pool(&url, &settings)?,
+            url,
+            limit: CALL_LIMIT,
+        })
+    }
+
+    /// One session whose calls may take long: for sealing and deriving plans of millions of chunks.
+    ///
+    /// # Errors
+    /// [`StoreError::Connect`] where the url cannot be read.
+    pub fn patient(url: SecretString, application_name: &str) -> Result<Self, StoreError> {
+        let mut settings = PoolSettings::new(1, application_name);
+        settings.session.statement_timeout = Some(PLAN_LIMIT);
+        Ok(Self {
+            pool: endpoint::pool(&url, &settings)?,
+            url,
+            limit: PLAN_LIMIT,
+        })
+    }
+
+    /// The same, with another limit than 30 s on the time that a call may take.
+    #[must_use]
+    pub fn answering_within(mut self, limit: Duration) -> Self {
+        self.limit = limit;
+        self
     }
 
     /// Runs one function that answers one JSON value.
@@ -85,7 +114,7 @@ impl ControlDb {
             .get()
             .await
             .map_err(|error| StoreError::from_pool(&self.url, &error))?;
-        let answer = tokio::time::timeout(CALL_LIMIT, client.query_typed(sql, params)).await;
+        let answer = tokio::time::timeout(self.limit, client.query_typed(sql, params)).await;
         let rows = match answer {
             Ok(Ok(rows)) => rows,
             Ok(Err(error)) => {
@@ -98,7 +127,7 @@ impl ControlDb {
             Err(_) => {
                 drop(deadpool_postgres::Object::take(client));
                 return Err(StoreError::Unreachable {
-                    problem: format!("no answer within {} s", CALL_LIMIT.as_secs()),
+                    problem: format!("no answer within {} s", self.limit.as_secs()),
                 });
             }
         };

@@ -23,15 +23,17 @@ const RETRY_AFTER: Duration = Duration::from_secs(15);
 #[derive(Debug)]
 pub struct Planning {
     planner: Planner,
+    db: ControlDb,
     failed: HashMap<i32, (Instant, Unplanned)>,
 }
 
 impl Planning {
-    /// A loop that splits with `planner`.
+    /// A loop that splits with `planner` and stores through `db`, whose calls may take long.
     #[must_use]
-    pub fn new(planner: Planner) -> Self {
+    pub fn new(planner: Planner, db: ControlDb) -> Self {
         Self {
             planner,
+            db,
             failed: HashMap::new(),
         }
     }
@@ -45,8 +47,8 @@ impl Planning {
 
 #[async_trait]
 impl LeaderPass for Planning {
-    async fn pass(&mut self, proof: &LeaderProof) -> Result<Summary, StoreError> {
-        let db = proof.db();
+    async fn pass(&mut self, _proof: &LeaderProof) -> Result<Summary, StoreError> {
+        let db = &self.db;
         let mut done = Vec::new();
         for set in db.unplanned().await? {
             if self.left_alone(&set) {
