@@ -5,3 +5,5 @@
 mod harness;
 
 mod smoke;
+mod worker_run;
+mod worker_support;
