@@ -344,6 +344,42 @@ async fn a_keeper_that_is_killed_takes_its_tree_along() {
     assert_eq!(guard.lost(), None, "the guard goes on");
 }
 
+#[tokio::test]
+async fn a_keeper_that_is_stopped_kills_all_the_same() {
+    let dir = TempDir::new().unwrap();
+    let guard = GuardHandle::start(guard_settings(dir.path()))
+        .await
+        .unwrap();
+    let run = script(dir.path(), "s.sh", "#!/bin/sh\nexec sleep 600\n");
+    let guarded = guard.spawn(run.spec).await.unwrap();
+    let pid = guarded.pid();
+    kill(Pid::from_raw(parent(pid)), Signal::SIGSTOP).unwrap();
+    guarded.stop(Stop::Kill);
+    let all = events(guarded).await;
+    assert!(
+        matches!(all.last(), Some(KeeperEvent::Gone { .. })),
+        "{all:?}"
+    );
+    assert!(!alive(pid));
+}
+
+#[tokio::test]
+async fn a_guard_that_is_stopped_is_ended_with_its_scripts() {
+    let dir = TempDir::new().unwrap();
+    let guard = GuardHandle::start(guard_settings(dir.path()))
+        .await
+        .unwrap();
+    let run = script(dir.path(), "s.sh", "#!/bin/sh\nexec sleep 600\n");
+    let guarded = guard.spawn(run.spec).await.unwrap();
+    let pid = guarded.pid();
+    kill(Pid::from_raw(parent(parent(pid))), Signal::SIGSTOP).unwrap();
+    let reason = tokio::time::timeout(LIMIT, guard.until_lost())
+        .await
+        .unwrap();
+    assert!(reason.contains("did not answer"), "{reason}");
+    until("the script is dead", || !alive(pid)).await;
+}
+
 fn parent(pid: i32) -> i32 {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
     let rest = stat.rsplit(')').next().unwrap();

@@ -67,16 +67,11 @@ impl AttemptLog {
     /// # Errors
     /// Those of the file system.
     pub async fn create(path: &Path, limits: LogLimits, mask: Mask) -> io::Result<Self> {
-        if let Some(parent) = path.parent() {
-            tokio::fs::create_dir_all(parent).await?;
-        }
-        let file = File::options()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(path)
-            .await?;
+        let file = match create(path).await {
+            // The clean-up of old logs may just have removed the directory as empty.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => create(path).await?,
+            other => other?,
+        };
         Ok(Self {
             limits,
             mask,
@@ -159,6 +154,19 @@ impl AttemptLog {
             fault: self.fault,
         }
     }
+}
+
+async fn create(path: &Path) -> io::Result<File> {
+    if let Some(parent) = path.parent() {
+        tokio::fs::create_dir_all(parent).await?;
+    }
+    File::options()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(path)
+        .await
 }
 
 /// The last bytes as text that a database takes: valid UTF-8, no NUL, at most `limit` bytes.
