@@ -11,3 +11,5 @@ mod reconcile;
 mod register;
 mod settle;
 mod smoke;
+mod worker_run;
+mod worker_support;
