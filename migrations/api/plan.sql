@@ -16,7 +16,8 @@ begin
     raise exception 'data set % has a sealed plan', d.name
       using errcode = 'OD011', hint = 'A sealed plan is never recomputed: its chunks are what was and will be moved.';
   end if;
-  select plan_id into v_left from plan where data_set_id = p_data_set and state = 'writing';
+  -- Locked, so that a batch of the interrupted writer is in before its chunks are deleted, or refused.
+  select plan_id into v_left from plan where data_set_id = p_data_set and state = 'writing' for update;
   if found then
     delete from data_chunk where plan_id = v_left;
     delete from plan where plan_id = v_left;

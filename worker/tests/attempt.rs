@@ -271,6 +271,27 @@ async fn the_worker_ends_an_attempt_politely_or_at_once() {
 }
 
 #[tokio::test]
+async fn a_script_that_is_done_is_published_although_a_drain_comes() {
+    // A process of it lingers for longer than anyone waits. It tells of itself only well after
+    // the end of the script, so that the worker has heard of that end before.
+    let mut bench = Bench::new(
+        "#!/bin/sh\necho x > $ODF_STAGING\n\
+         (while [ -d /proc/$$ ]; do sleep 0.01; done; sleep 0.5; echo $$ > \"$1\"; exec sleep 600) &\n",
+    )
+    .await;
+    let pids = bench.path("pids");
+    bench.set_args(&[pids.to_str().unwrap()]);
+    bench.env.linger = Duration::from_secs(3600);
+    let control = AttemptControl::default();
+    let drain = async {
+        pids_in(&pids, 1).await;
+        control.term.cancel();
+    };
+    let (result, ()) = tokio::join!(bench.run_with(control.clone()), drain);
+    report(&result);
+}
+
+#[tokio::test]
 async fn nothing_is_published_after_the_lease_may_be_lost() {
     let bench = Bench::new("#!/bin/sh\necho x > $ODF_STAGING\n").await;
     let result = bench

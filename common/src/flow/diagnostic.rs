@@ -141,6 +141,33 @@ impl fmt::Display for Diagnostic {
     }
 }
 
+/// All diagnostics as a person reads them, with their number at the end; empty for none.
+#[must_use]
+pub fn report(diagnostics: &[Diagnostic]) -> String {
+    let mut text = String::new();
+    for diagnostic in diagnostics {
+        text.push_str(&format!("{diagnostic}\n\n"));
+    }
+    let errors = diagnostics
+        .iter()
+        .filter(|diagnostic| diagnostic.is_error())
+        .count();
+    let counted = |count: usize, word: &str| match count {
+        0 => None,
+        1 => Some(format!("1 {word}")),
+        many => Some(format!("{many} {word}s")),
+    };
+    let warnings = diagnostics.len() - errors;
+    let parts: Vec<String> = [counted(errors, "error"), counted(warnings, "warning")]
+        .into_iter()
+        .flatten()
+        .collect();
+    if !parts.is_empty() {
+        text.push_str(&format!("{}\n", parts.join(", ")));
+    }
+    text
+}
+
 /// The text that diagnostics point into.
 #[derive(Debug)]
 pub(crate) struct Source<'t> {

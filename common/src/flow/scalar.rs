@@ -227,7 +227,7 @@ impl FromNode for Limit {
     }
 }
 
-/// A duration in milliseconds, longer than nothing unless it says otherwise.
+/// A duration in milliseconds; may be nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Span {
     pub(crate) millis: u64,

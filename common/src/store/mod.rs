@@ -78,6 +78,13 @@ impl ControlDb {
         })
     }
 
+    /// The same, with another limit than 30 s on the time that a call may take.
+    #[must_use]
+    pub fn answering_within(mut self, limit: Duration) -> Self {
+        self.limit = limit;
+        self
+    }
+
     /// Runs one function that answers one JSON value.
     ///
     /// # Errors

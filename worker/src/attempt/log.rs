@@ -67,16 +67,11 @@ impl AttemptLog {
     /// # Errors
     /// Those of the file system.
     pub async fn create(path: &Path, limits: LogLimits, mask: Mask) -> io::Result<Self> {
-        if let Some(parent) = path.parent() {
-            tokio::fs::create_dir_all(parent).await?;
-        }
-        let file = File::options()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(path)
-            .await?;
+        let file = match create(path).await {
+            // The clean-up of old logs may just have removed the directory as empty.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => create(path).await?,
+            other => other?,
+        };
         Ok(Self {
             limits,
             mask,
@@ -151,11 +146,27 @@ impl AttemptLog {
         let mut masked = Vec::new();
         self.stream.finish(&self.mask, &mut masked);
         self.keep(&masked).await;
+        if let Some(fault) = self.fault.clone() {
+            self.note(&fault).await;
+        }
         LogEnd {
             tail: printable_tail(&self.tail, self.limits.tail_bytes),
             fault: self.fault,
         }
     }
+}
+
+async fn create(path: &Path) -> io::Result<File> {
+    if let Some(parent) = path.parent() {
+        tokio::fs::create_dir_all(parent).await?;
+    }
+    File::options()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(path)
+        .await
 }
 
 /// The last bytes as text that a database takes: valid UTF-8, no NUL, at most `limit` bytes.
@@ -224,7 +235,8 @@ mod tests {
             .unwrap();
         log.write(b"hello").await;
         let end = log.finish().await;
-        assert_eq!(end.tail, "hello");
-        assert!(end.fault.is_some_and(|fault| fault.contains("/dev/full")));
+        let fault = end.fault.expect("a fault");
+        assert!(fault.starts_with("write the log /dev/full: "), "{fault}");
+        assert_eq!(end.tail, format!("hello\n[{fault}]\n"));
     }
 }

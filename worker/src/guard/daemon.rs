@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags};
 use nix::sys::prctl;
+use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::Pid;
 
@@ -82,6 +83,13 @@ struct Keeper {
     gone_told: bool,
 }
 
+impl Keeper {
+    /// Lets it go on if somebody stopped it: a stopped keeper cannot kill.
+    fn wake(&self) {
+        let _ = kill(Pid::from_raw(self.process.id() as i32), Signal::SIGCONT);
+    }
+}
+
 struct Guard {
     lock: PathBuf,
     tick_timeout: Duration,
@@ -103,6 +111,7 @@ impl Guard {
         self.ending = true;
         for keeper in self.keepers.values_mut() {
             keeper.commands = None;
+            keeper.wake();
         }
         while !self.keepers.is_empty() {
             // The worker may be stopped or gone: what cannot be told is not told.
@@ -242,6 +251,7 @@ impl Guard {
             && let Some(commands) = &mut keeper.commands
         {
             let _ = commands.write_all(&wire::line_of(&how)?);
+            keeper.wake();
         }
         Ok(())
     }

@@ -22,7 +22,9 @@ const SCRIPT_OOM_SCORE: i32 = 500;
 
 /// Starts the script as the leader of its own process group.
 pub(super) fn start(script: &ScriptSpec) -> io::Result<Pid> {
-    let files = standard_files(&script.output)?;
+    // Told in words and without a number, which would be taken for the program's own.
+    let own = |what: &'static str| move |error| io::Error::other(format!("{what}: {error}"));
+    let files = standard_files(&script.output).map_err(own("open its output"))?;
     let mut actions = PosixSpawnFileActions::init()?;
     for (file, number) in files.iter().zip(0..) {
         actions.add_dup2(file.as_raw_fd(), number)?;
@@ -46,7 +48,7 @@ pub(super) fn start(script: &ScriptSpec) -> io::Result<Pid> {
         .map(|(name, value)| CString::new(format!("{name}={value}")))
         .collect::<Result<Vec<_>, _>>()?;
     // A keeper has one script only, so its own directory may be the script's.
-    std::env::set_current_dir(&script.cwd)?;
+    std::env::set_current_dir(&script.cwd).map_err(own("enter its work directory"))?;
     let own_score = std::fs::read_to_string("/proc/self/oom_score_adj").unwrap_or_default();
     prefer_for_oom_killer(&own_score);
     let spawned = posix_spawn(script.program.as_str(), &actions, &attributes, &args, &env);

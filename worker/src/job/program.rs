@@ -65,7 +65,9 @@ fn locate(script_dir: &Path, script: &str) -> Result<PathBuf, Failure> {
     let directory = script_dir
         .canonicalize()
         .map_err(|error| Failure::io("find the script directory", script_dir, &error))?;
-    let path = directory.join(script).canonicalize().map_err(|error| {
+    // Executed under the name that was declared: a script finds its neighbours by its own name.
+    let named = directory.join(script);
+    let path = named.canonicalize().map_err(|error| {
         Failure::host(format!(
             "script {script} is not in the script directory {} of this worker: {error} (hint: deploy it there)",
             directory.display()
@@ -83,7 +85,7 @@ fn locate(script_dir: &Path, script: &str) -> Result<PathBuf, Failure> {
             "script {script} is no regular file on this worker"
         )));
     }
-    Ok(path)
+    Ok(named)
 }
 
 fn hash(path: &Path) -> std::io::Result<String> {
@@ -165,11 +167,11 @@ mod tests {
         symlink(outside.path(), dir.path().join("escapedir")).unwrap();
         let class = |script: &str| {
             find(dir.path(), script, None)
-                .map(|program| program.path.ends_with("sub/s.sh"))
+                .map(|program| program.path.ends_with(script))
                 .map_err(|failure| failure.class)
         };
         assert_eq!(class("sub/s.sh"), Ok(true));
-        assert_eq!(class("./inside"), Ok(true));
+        assert_eq!(class("inside"), Ok(true));
         for outside in ["", "/bin/sh", "../x", "sub/../../x", "a\0b"] {
             assert_eq!(class(outside), Err(FailureClass::Permanent), "{outside:?}");
         }

@@ -72,8 +72,13 @@ impl Watch<'_> {
                     self.kill();
                 }
                 () = self.control.term.cancelled(), if may_term && may_kill => {
-                    self.ending.ours.get_or_insert(Ours::Asked);
-                    self.term();
+                    if self.has_exited() {
+                        // Its work is done: only what lingers has to go.
+                        self.kill();
+                    } else {
+                        self.ending.ours.get_or_insert(Ours::Asked);
+                        self.term();
+                    }
                 }
                 () = until(deadline) => if self.pass_deadline() { return },
                 _ = looks.tick() => self.report_progress(false),
@@ -104,8 +109,8 @@ impl Watch<'_> {
                 self.ending.fault = Some(Failure::host(format!(
                     "the guard process of this worker is gone and its scripts with it: {reason}"
                 )));
-                // Nobody heard the end of it, so nothing that it seemed to be counts.
-                self.ending.ours = None;
+                // Ended it is, as the worker asked; nothing else that it seemed to be counts.
+                self.ending.ours = self.ending.ours.filter(|ours| *ours == Ours::Asked);
                 true
             }
         }

@@ -31,6 +31,9 @@ pub(super) fn check(context: &Context<'_>, flow: &Flow, problems: &mut Problems<
         Err(_) => report_cycles(context, flow.clone(), problems),
     }
     shared_places(context, problems);
+    if context.jobs_are_known {
+        buffers_drain(context, flow, problems);
+    }
     // What is misspelt elsewhere is no news here.
     if let (false, Ok(topology)) = (problems.any_error(), Topology::of(flow)) {
         unused(context, flow, &topology, problems);
@@ -215,6 +218,49 @@ fn origins<'f>(flow: &'f Flow, topology: &'f Topology) -> Origins<'f> {
         }
     }
     origins
+}
+
+/// A buffer that never drains stops its job for ever.
+fn buffers_drain(context: &Context<'_>, flow: &Flow, problems: &mut Problems<'_>) {
+    let mut readers: BTreeMap<&str, Vec<(&str, Mapping)>> = BTreeMap::new();
+    for (name, job) in &flow.jobs {
+        for input in &job.inputs {
+            readers
+                .entry(&input.dataset)
+                .or_default()
+                .push((name, input.mapping));
+        }
+    }
+    for entry in context.datasets.entries {
+        let buffer = entry.value.as_ref().and_then(|raw| raw.buffer.as_ref());
+        let made = context.makers.contains_key(entry.name.as_str());
+        let Some(buffer) = buffer.filter(|_| made) else {
+            continue;
+        };
+        let place = buffer.place.at_key();
+        let readers = readers
+            .get(entry.name.as_str())
+            .map_or(&[][..], Vec::as_slice);
+        if readers.is_empty() {
+            problems
+                .error(
+                    &place,
+                    format!("no job reads {:?}, so its buffer never drains", entry.name),
+                )
+                .hint("remove the buffer: a full one would stop the job for ever");
+        }
+        let waits = readers.iter().find(|(_, mapping)| *mapping == Mapping::All);
+        if let Some((job, _)) = waits {
+            problems
+                .error(
+                    &place,
+                    format!(
+                        "a buffer would hold back chunks while job {job:?} waits for all of them"
+                    ),
+                )
+                .hint("remove the buffer: the two would wait for each other for ever");
+        }
+    }
 }
 
 /// Warns of parts that nothing uses: usually a misspelt name elsewhere.

@@ -205,6 +205,11 @@ fn retry(raw: &At<RawRetry>, problems: &mut Problems<'_>) -> Retry {
             .as_ref()
             .map_or(default.max_backoff_ms, |span| span.value.millis),
     };
+    if let Some(backoff) = given.backoff.as_ref().filter(|span| span.value.millis == 0) {
+        problems
+            .error(&backoff.place, format!("{} is 0s", backoff.place.path))
+            .expected("a first delay longer than nothing");
+    }
     if retry.max_backoff_ms < retry.backoff_ms {
         let place = given
             .max_backoff

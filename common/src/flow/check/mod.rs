@@ -12,7 +12,7 @@ mod partition;
 mod text;
 mod variables;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 
 use super::model::{Connection, Flow, Pool};
 use super::raw::{RawConnection, RawDataSet, RawFlow, RawJob, RawPool};
@@ -141,8 +141,11 @@ impl<'r> Context<'r> {
         if self.pools.get(written).is_some() || self.jobs.get(written).is_some() {
             return true;
         }
-        let names: BTreeSet<&str> = self.pools.names().chain(self.jobs.names()).collect();
-        unknown(name, "pool", names.into_iter(), problems)
+        let undeclared = self
+            .jobs
+            .names()
+            .filter(|job| self.pools.get(job).is_none());
+        unknown(name, "pool", self.pools.names().chain(undeclared), problems)
     }
 }
 
@@ -153,9 +156,13 @@ fn unknown<'n>(
     known: impl Iterator<Item = &'n str>,
     problems: &mut Problems<'_>,
 ) -> bool {
-    let known: Vec<&str> = known.collect();
     let written = name.value.0.as_str();
     let shown = super::tree::shorten(written);
+    if problems.is_full() {
+        problems.error(&name.place, format!("there is no {what} {shown:?}"));
+        return false;
+    }
+    let known: Vec<&str> = known.collect();
     let problem = problems.error(&name.place, format!("there is no {what} {shown:?}"));
     if known.is_empty() {
         problem.expected(format!("a {what} of this file, which declares none"));

@@ -1,7 +1,7 @@
 //! How diagnostics and changes read: these snapshots are reviewed by eye.
 
 use super::super::diff::diff;
-use super::super::parse_flow;
+use super::super::{parse_flow, report};
 use super::WAREHOUSE;
 
 /// Without the expression that made it, which would only repeat the test.
@@ -18,8 +18,7 @@ fn shown(text: &str) -> String {
         Ok(parsed) => parsed.warnings,
         Err(problems) => problems,
     };
-    let all: Vec<String> = problems.iter().map(ToString::to_string).collect();
-    format!("{}\n", all.join("\n\n"))
+    report(&problems)
 }
 
 #[test]

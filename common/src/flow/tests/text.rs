@@ -116,6 +116,67 @@ fn bombs_of_aliases_and_nesting_are_refused_quickly() {
 }
 
 #[test]
+fn files_with_problems_without_number_are_read_in_bearable_time() {
+    let filled = |head: &str, line: &dyn Fn(usize) -> String| {
+        let lines: Vec<String> = (0..10_000).map(line).collect();
+        format!("{head}{}", lines.concat())
+    };
+    let files = [
+        filled("flow: f\n", &|n| format!("unknown_key_{n}: 1\n")),
+        filled("flow: f\ndatasets:\n", &|n| {
+            format!("  data_set_{n}: {{ at: {{ connection: data_sit_{n}, table: t }} }}\n")
+        }),
+        filled("flow: f\njobs:\n", &|n| {
+            format!("  job_{n}: {{ input: jub_{n}, output: jab_{n}, pools: [jeb_{n}], run: 1 }}\n")
+        }),
+    ];
+    for text in files {
+        let began = std::time::Instant::now();
+        let problems = parse_flow(&text, "f.yaml").unwrap_err();
+        assert_eq!(problems.len(), 101);
+        assert!(super::super::report(&problems).len() < 100_000);
+        // Far above what it takes, far below what anything quadratic would.
+        assert!(began.elapsed().as_secs() < 60, "{:?}", began.elapsed());
+    }
+}
+
+#[test]
+fn long_texts_are_read_and_cut_where_they_are_shown() {
+    let query = format!(
+        "select {} from t where a = 'x'",
+        "column_name, ".repeat(1_000)
+    );
+    for written in [
+        query.clone(),
+        format!("\"{query}\""),
+        format!(">-\n        {query}"),
+    ] {
+        let text = format!(
+            "flow: f
+connections: {{ db: {{ kind: postgres, url: \"${{secret:DB}}\" }} }}
+datasets:
+  a:
+    at: {{ connection: db, table: t }}
+    partition:
+      query: {written}
+"
+        );
+        let flow = parse_flow(&text, "f.yaml").unwrap().flow;
+        let expected = super::Partition::Query {
+            sql: query.clone(),
+            key: None,
+        };
+        assert_eq!(flow.datasets["a"].partition, Some(expected));
+        let shown = super::super::report(
+            &parse_flow(&text.replace("table: t", "table: t t"), "f.yaml").unwrap_err(),
+        );
+        assert!(shown.len() < 2_000, "{shown}");
+    }
+    let (_, _, shown) = only_problem(&format!("flow: \"{}\"\n", "x ".repeat(100_000)));
+    assert!(shown.len() < 1_000, "{shown}");
+}
+
+#[test]
 fn anchors_and_merge_keys_may_save_typing() {
     let text = "
 flow: f

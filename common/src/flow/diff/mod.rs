@@ -3,17 +3,20 @@
 //! Compares declarations only. Whether anything was published yet, and so whether an effect will
 //! be felt, is for the store to say.
 
+mod shown;
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::duration::format_duration;
-use super::model::{
-    Buffer, ChunkSize, Connection, ConnectionKind, DataSet, Flow, Input, Job, Keep, Location,
-    Mapping, Partition, Pool, Retry, Run,
+use self::shown::{
+    buffer, inputs, keep, kind_word, limit, list, map, or_none, partition, place, retry, run,
+    seconds,
 };
+use super::model::{Connection, ConnectionKind, DataSet, Flow, Job, Keep, Location, Mapping, Pool};
 
 /// What a change means for work under way, mildest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -390,121 +393,4 @@ fn job(changes: &mut Changes, name: &str, a: &Job, b: &Job) {
         b.approve.to_string(),
         Effect::NewAttempts,
     );
-}
-
-fn or_none(text: &Option<String>) -> String {
-    text.clone().unwrap_or_else(|| "none".to_owned())
-}
-
-fn kind_word(connection: &Connection) -> String {
-    match connection.kind {
-        ConnectionKind::Postgres { .. } => "postgres",
-        ConnectionKind::Files { .. } => "files",
-        ConnectionKind::Other { .. } => "other",
-    }
-    .to_owned()
-}
-
-fn limit(limit: Option<u32>) -> String {
-    limit.map_or_else(|| "none".to_owned(), |limit| limit.to_string())
-}
-
-fn place(at: &Location) -> String {
-    match (&at.table, &at.path) {
-        (Some(table), _) => format!("{}:{table}", at.connection),
-        (None, Some(path)) => format!("{}:{path}", at.connection),
-        (None, None) => at.connection.clone(),
-    }
-}
-
-fn list(items: &[String]) -> String {
-    // Quoted, so that ["a, b"] and ["a", "b"] differ.
-    let quoted: Vec<String> = items.iter().map(|item| quote(item)).collect();
-    format!("[{}]", quoted.join(", "))
-}
-
-/// A text as it is where it cannot be misread, quoted otherwise.
-fn quote(text: &str) -> String {
-    let plain = |c: char| c.is_alphanumeric() || "_-./:=${}".contains(c);
-    if !text.is_empty() && text.chars().all(plain) {
-        text.to_owned()
-    } else {
-        format!("{text:?}")
-    }
-}
-
-fn map(entries: &BTreeMap<String, String>) -> String {
-    let shown: Vec<String> = entries
-        .iter()
-        .map(|(name, value)| format!("{}: {}", quote(name), quote(value)))
-        .collect();
-    format!("{{{}}}", shown.join(", "))
-}
-
-fn partition(partition: Option<&Partition>) -> String {
-    match partition {
-        None => "that of its input".to_owned(),
-        Some(Partition::Single) => "single".to_owned(),
-        Some(Partition::Key { columns, size }) => {
-            let columns = if columns.is_empty() {
-                "primary".to_owned()
-            } else {
-                list(columns)
-            };
-            match size {
-                ChunkSize::Chunks(chunks) => format!("key {columns}, {chunks} chunks"),
-                ChunkSize::Rows(rows) => format!("key {columns}, {rows} rows a chunk"),
-            }
-        }
-        Some(Partition::List { values }) => format!("list {}", list(values)),
-        Some(Partition::Files { pattern }) => format!("files {pattern}"),
-        Some(Partition::Query { sql, key }) => match key {
-            Some(key) => format!("query {sql:?} named by {key}"),
-            None => format!("query {sql:?}"),
-        },
-        Some(Partition::Command { argv }) => format!("command {}", list(argv)),
-    }
-}
-
-fn buffer(buffer: Buffer) -> String {
-    let shown = |bound: Option<u64>| bound.map_or_else(|| "none".to_owned(), |b| b.to_string());
-    format!(
-        "chunks {}, bytes {}",
-        shown(buffer.chunks),
-        shown(buffer.bytes)
-    )
-}
-
-fn keep(keep: Keep) -> String {
-    match keep {
-        Keep::Forever => "forever".to_owned(),
-        Keep::UntilConsumed => "until_consumed".to_owned(),
-        Keep::Seconds(kept) => seconds(kept),
-    }
-}
-
-fn inputs(inputs: &[Input]) -> String {
-    let shown: Vec<String> = inputs
-        .iter()
-        .map(|input| match input.mapping {
-            Mapping::SameKey => quote(&input.dataset),
-            Mapping::All => format!("all of {}", quote(&input.dataset)),
-        })
-        .collect();
-    format!("[{}]", shown.join(", "))
-}
-
-fn run(run: &Run) -> String {
-    let Run::Script { script, args, env } = run;
-    format!("{} {} {}", quote(script), list(args), map(env))
-}
-
-fn retry(retry: Retry) -> String {
-    let millis = |millis| format_duration(Duration::from_millis(millis));
-    let (first, longest) = (millis(retry.backoff_ms), millis(retry.max_backoff_ms));
-    format!("{} attempts, {first} to {longest} apart", retry.attempts)
-}
-
-fn seconds(seconds: u64) -> String {
-    format_duration(Duration::from_secs(seconds))
 }
