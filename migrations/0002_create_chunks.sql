@@ -53,6 +53,7 @@ create table chunk_state (
   last_session bigint,
   rows_out     bigint not null default 0,
   bytes_out    bigint not null default 0,
+  removed      boolean not null default false,
   retry_at     timestamptz,
   reason       text,
   changed_at   timestamptz not null,
@@ -63,6 +64,8 @@ create table chunk_state (
 comment on column chunk_state.attempt_no is 'Attempts that have ended, whatever their end; the next one is attempt_no + 1';
 comment on column chunk_state.charged is 'Attempts since the last resubmit that count against retry.attempts';
 comment on column chunk_state.generation is 'How often it has been published; 0 never';
+
+comment on column chunk_state.removed is 'Its published data is gone or going under the keep rule: a consumer that runs again needs it made again';
 
 create sequence ready_seq;
 create table ready (
@@ -124,6 +127,17 @@ create table publication (
 );
 comment on table publication is 'That a generation exists: kept as long as the data set, never pruned';
 comment on column publication.removed_at is 'When its data was deleted under the data set''s keep rule';
+
+create table removal (
+  chunk_id    bigint not null,
+  generation  int not null,
+  due_at      timestamptz not null,
+  taken_until timestamptz,
+  error       text,
+  primary key (chunk_id, generation)
+);
+create index removal_due on removal (due_at);
+comment on table removal is 'Published data that its keep rule, or a newer generation, gives up; workers delete it';
 
 create table progress (
   data_set_id int not null,

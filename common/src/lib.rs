@@ -4,4 +4,10 @@
 //! direction only: `domain <- policy <- flow <- store | endpoint`, with `runtime` beside them.
 
 pub mod domain;
+pub mod endpoint;
 pub mod flow;
+pub mod policy;
+pub mod private_pg;
+pub mod runtime;
+pub mod secret;
+pub mod store;

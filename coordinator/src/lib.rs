@@ -1,3 +1,14 @@
-//! coordinator
+//! The coordinator: installs the schema, splits data sets, leads, and is the operator's command line.
+//!
+//! It never talks to a worker: both meet in the database alone.
+
 pub mod cli;
+pub mod declare;
+pub mod dev;
+pub mod install;
+pub mod leader;
+pub mod loops;
+pub mod planner;
 pub mod read;
+pub mod serve;
+pub mod split;

@@ -10,13 +10,26 @@ language sql immutable as $$
   select case when p.paused then 0 when p.operator_set then p.operator_limit else p.file_limit end
 $$;
 
+-- The lock order of the whole protocol: this advisory lock, session rows by id, lanes, leases by
+-- chunk, chunk states by id. Whatever calls allot() and locks any of the later ones calls this first.
+create or replace function odf.hold_rights() returns void
+language plpgsql security definer set search_path = odf, pg_temp as $$
+begin
+  if current_setting('transaction_isolation') <> 'read committed' then
+    -- An older snapshot would show rights and leases as they were before this call waited.
+    raise exception 'transaction isolation is %, read committed was expected', current_setting('transaction_isolation')
+      using errcode = 'OD002', hint = 'Call odf functions outside a transaction of your own.';
+  end if;
+  perform pg_advisory_xact_lock(hashtext('odf.allot'));
+  perform from worker_session where state in ('active', 'silent') order by session_id for no key update;
+end $$;
+
 create or replace function odf.allot() returns int
 language plpgsql security definer set search_path = odf, pg_temp as $$
 declare
   v_changed int;
 begin
-  perform pg_advisory_xact_lock(hashtext('odf.allot'));
-  perform from worker_session where state in ('active', 'silent') order by session_id for no key update;
+  perform odf.hold_rights();
   with wanted as (
     select * from odf.fair_allotments()
   ), written as (

@@ -10,6 +10,7 @@ declare
   v_problem text;
 begin
   perform pg_advisory_xact_lock(hashtext('odf.apply'), hashtext(p_flow ->> 'name'));
+  perform odf.hold_rights();
   insert into flow (name) values (p_flow ->> 'name') on conflict (name) do nothing;
   select * into v_flow from flow where name = p_flow ->> 'name' for update;
   select * into v_old from flow_version where flow_id = v_flow.flow_id and version = v_flow.current_version;

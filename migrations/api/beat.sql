@@ -26,8 +26,12 @@ begin
      where l.chunk_id = (p ->> 0)::bigint and l.fence = (p ->> 1)::bigint and l.session_id = p_session;
   end if;
   v_work := odf.has_work(p_session);
-  if not v_work and coalesce((p_beat ->> 'free')::int, 0) > 0 and odf.wants_allotment(p_session) then
-    -- Nobody need lead for a worker to get the rights that are free.
+  if not v_work and coalesce((p_beat ->> 'free')::int, 0) > 0
+     and not exists (select from leader where expires > clock_timestamp())
+     and odf.wants_allotment(p_session)
+     and pg_try_advisory_xact_lock(hashtext('odf.allot')) then
+    -- Nobody need lead for a worker to get the rights that are free. Only tried: this session's row is
+    -- locked already, and waiting for the lock in this order could deadlock.
     perform odf.allot();
     v_work := odf.has_work(p_session);
   end if;

@@ -39,7 +39,6 @@ begin
   if exists (select from chunk_request) then
     perform odf.apply_requests(null);
     perform odf.log_event('chunks.sql', null, 'chunk requests by SQL');
-    perform odf.allot();
   end if;
   return null;
 end $$;

@@ -3,9 +3,11 @@
 create or replace function odf.end_session(p_session bigint, p_key bytea, p_reason text) returns bigint
 language plpgsql security definer set search_path = odf, pg_temp as $$
 declare
-  s worker_session := odf.session_of(p_session, p_key, true);
+  s worker_session;
   v_released bigint;
 begin
+  perform odf.hold_rights();
+  s := odf.session_of(p_session, p_key, true);
   if s.state in ('dead', 'ended') then
     return 0;
   end if;

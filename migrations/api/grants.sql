@@ -7,7 +7,8 @@ grant usage on schema odf to odf_worker, odf_coordinator, odf_operator, odf_view
 
 grant execute on function odf.register(jsonb), odf.beat(bigint, bytea, jsonb), odf.claim(bigint, bytea, bigint, int),
   odf.settle(bigint, bytea, jsonb), odf.reconcile(bigint, bytea, jsonb), odf.end_session(bigint, bytea, text),
-  odf.attempt_inputs(bigint, bytea, bigint, bigint, bigint, int) to odf_worker;
+  odf.attempt_inputs(bigint, bytea, bigint, bigint, bigint, int), odf.take_removals(bigint, bytea, int),
+  odf.settle_removals(bigint, bytea, jsonb) to odf_worker;
 
 grant select on all tables in schema odf to odf_viewer, odf_operator, odf_coordinator;
 revoke select on odf.worker_session from odf_viewer, odf_operator, odf_coordinator;
@@ -25,7 +26,7 @@ grant update (status, reason) on odf.chunk to odf_operator;
 grant execute on function odf.lead(text, interval), odf.resign(bigint), odf.prove_term(bigint),
   odf.report_loop(bigint, text, bigint, text, boolean), odf.sweep(bigint, jsonb, interval), odf.beats(bigint),
   odf.retry_due(bigint, int), odf.promote(bigint), odf.move_floors(bigint), odf.look_below_floors(bigint),
-  odf.fold_progress(bigint), odf.find_stranded(bigint, interval), odf.prune(bigint), odf.block_lane(bigint, int, text),
+  odf.fold_progress(bigint), odf.find_stranded(bigint, interval), odf.prune(bigint), odf.watch_space(bigint),
   odf.allot_if_needed(bigint), odf.begin_plan(int), odf.add_chunks(bigint, bigint, jsonb),
   odf.seal_plan(bigint, bigint, text[]), odf.derive_plan(int), odf.unplanned(), odf.plan_failed(int, text)
   to odf_coordinator;

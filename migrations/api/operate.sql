@@ -53,6 +53,7 @@ declare
   v_running int;
   v_stopped int := 0;
 begin
+  perform odf.hold_rights();
   select * into p from pool where pool_id = p.pool_id for update;
   v_old := case when p.operator_set then p.operator_limit else p.file_limit end;
   v_new := odf.new_limit(v_old, p_change);
@@ -95,6 +96,7 @@ declare
   v_started int := (select slots from worker_session where worker_id = w.worker_id order by session_id desc limit 1);
   v_new int := odf.new_limit(coalesce(w.slots_limit, v_started), p_change);
 begin
+  perform odf.hold_rights();
   update worker set slots_limit = v_new, reason = p_reason, changed_by = session_user where worker_id = w.worker_id;
   perform odf.log_event('worker.scaled', w.name, format('%s -> %s slots%s', coalesce(w.slots_limit, v_started),
     coalesce(v_new::text, 'its own'), coalesce(' (' || p_reason || ')', '')));
@@ -107,6 +109,7 @@ language plpgsql security definer set search_path = odf, pg_temp as $$
 declare
   w worker := odf.find_worker(p_worker);
 begin
+  perform odf.hold_rights();
   update worker set draining = p_on, reason = p_reason, changed_by = session_user where worker_id = w.worker_id;
   perform odf.log_event(case when p_on then 'worker.draining' else 'worker.resumed' end, w.name, coalesce(p_reason, ''));
   perform odf.allot();
@@ -121,6 +124,7 @@ declare
   v_pools int[];
   v_lanes int[];
 begin
+  perform odf.hold_rights();
   select coalesce(array_agg(p.pool_id), '{}') into v_pools from pool p join flow f using (flow_id)
    where not p.retired and p_name in (p.name, f.name || ':' || p.name)
      and not exists (select from job j where j.flow_id = p.flow_id and j.name = p.name and not j.retired);

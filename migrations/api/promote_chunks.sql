@@ -5,17 +5,33 @@ language plpgsql security definer set search_path = odf, pg_temp as $$
 declare
   v_now timestamptz := odf.clock();
   v_ready bigint[];
+  v_gone bigint[];
 begin
   perform from chunk_state where chunk_id = any (p_chunks) and status = 'waiting' order by chunk_id for no key update;
   if not found then
     return 0;
   end if;
+  -- An input whose data was given up under its keep rule is made again first.
+  select array_agg(distinct i.chunk_id) into v_gone
+    from chunk_state c join chunk_edge e on e.chunk_id = c.chunk_id join chunk_state i on i.chunk_id = e.input_id
+   where c.chunk_id = any (p_chunks) and c.status = 'waiting' and i.status = 'validated' and i.removed;
+  if v_gone is not null then
+    insert into chunk_request (chunk_id, verb, reason, requested_by, requested_at)
+    select id, 'resubmit', 'its data was removed and is needed again', session_user, v_now from unnest(v_gone) id
+     where not exists (select from chunk_request r where r.chunk_id = id);
+    perform odf.apply_requests(v_gone);
+  end if;
+  -- Whether a job's whole inputs are there is asked once a job, not once a chunk.
+  with able as materialized (
+    select j.data_set_id from job j
+     where not j.retired and j.data_set_id in (select data_set_id from chunk_state where chunk_id = any (p_chunks))
+       and odf.fan_in_complete(j.job_id)
+  )
   select array_agg(c.chunk_id order by c.chunk_id) into v_ready
-    from chunk_state c join job j on j.data_set_id = c.data_set_id and not j.retired
+    from chunk_state c join able using (data_set_id)
    where c.chunk_id = any (p_chunks) and c.status = 'waiting'
      and not exists (select from chunk_edge e join chunk_state i on i.chunk_id = e.input_id
-                      where e.chunk_id = c.chunk_id and i.status <> 'validated')
-     and odf.fan_in_complete(j.job_id);
+                      where e.chunk_id = c.chunk_id and (i.status <> 'validated' or i.removed));
   if v_ready is null then
     return 0;
   end if;

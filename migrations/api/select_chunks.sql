@@ -73,7 +73,6 @@ begin
     end if;
     perform odf.apply_requests(v_ok);
     perform odf.log_event('chunks.' || p_verb, p_selector ->> 'dataset', format('%s chunks: %s', cardinality(v_ok), v_reason), p_selector);
-    perform odf.allot();
   end if;
   return jsonb_build_object('verb', p_verb, 'matched', cardinality(v_all), 'accepted', cardinality(v_ok), 'states', v_states,
     'refused', v_refused, 'dry_run', p_dry_run,
@@ -101,6 +100,5 @@ begin
   update chunk_state set status = 'validated', changed_at = odf.clock() where chunk_id = any (v_ids) and status = 'complete';
   perform odf.promote_chunks(array(select e.chunk_id from chunk_edge e where e.input_id = any (v_ids)));
   perform odf.log_event('chunks.approved', p_selector ->> 'dataset', format('%s chunks: %s', coalesce(cardinality(v_ids), 0), coalesce(p_reason, '')), p_selector);
-  perform odf.allot();
   return jsonb_build_object('approved', coalesce(cardinality(v_ids), 0));
 end $$;

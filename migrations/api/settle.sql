@@ -31,10 +31,15 @@ begin
   select coalesce(jsonb_agg(jsonb_build_object('chunk_id', i.chunk_id, 'fence', i.fence, 'answer',
            case when i.chunk_id = any (v_stale) then 'stale_input'
                 when i.chunk_id = any (v_ended) then 'applied'
+                -- A publication was recorded only if it is there: a lease that was handed back, or whose
+                -- inputs were stale, has the same last fence.
+                when i.outcome = 'validated' then
+                  case when exists (select from publication p where p.chunk_id = i.chunk_id and p.fence = i.fence
+                                       and p.worker = v_worker) then 'already_applied' else 'lease_lost' end
                 when c.last_fence = i.fence and c.last_session = p_session then 'already_applied'
                 else 'lease_lost' end)), '[]')
     into v_answers
-    from jsonb_to_recordset(p_items) as i(chunk_id bigint, fence bigint)
+    from jsonb_to_recordset(p_items) as i(chunk_id bigint, fence bigint, outcome text)
     left join chunk_state c on c.chunk_id = i.chunk_id;
   if v_ended is null then
     return v_answers;
@@ -51,6 +56,7 @@ begin
 
   perform odf.end_attempts(p_session, v_worker, s.host, v_ended, v_stale, p_items, v_now);
 
+  perform odf.note_removals(v_ended, v_now);
   select array_agg(e.chunk_id) into v_published
     from chunk_state c join chunk_edge e on e.input_id = c.chunk_id
    where c.chunk_id = any (v_ended) and c.status = 'validated';
@@ -101,6 +107,7 @@ begin
            charged = c.charged + d.charge::int,
            lost = case when d.outcome = 'lost' then c.lost + 1 when d.outcome = 'validated' then 0 else c.lost end,
            generation = c.generation + (d.outcome = 'validated')::int,
+           removed = c.removed and d.outcome <> 'validated',
            rows_out = case when d.outcome = 'validated' then coalesce(d.rows, 0) else c.rows_out end,
            bytes_out = case when d.outcome = 'validated' then coalesce(d.bytes, 0) else c.bytes_out end,
            status = n.status,

@@ -1,1 +1,7 @@
-//! worker
+//! The worker: runs attempts of chunks and publishes what they made.
+
+pub mod attempt;
+pub mod cli;
+pub mod daemon;
+pub mod guard;
+pub mod job;

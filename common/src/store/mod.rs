@@ -1,0 +1,167 @@
+//! The control plane's side of the database: the only room with its SQL.
+//!
+//! Every call here is one `select odf.verb(...)`, so a dropped future or a lost answer leaves
+//! nothing half done, and every call is safe to repeat. Statements are sent unnamed
+//! (`query_typed`), which works through a pooler in transaction mode.
+
+pub mod apply;
+pub mod error;
+pub mod lead;
+pub mod plan;
+pub mod session;
+
+use std::time::Duration;
+
+use deadpool_postgres::Pool;
+use secrecy::SecretString;
+use serde_json::Value;
+use tokio_postgres::types::{ToSql, Type};
+
+use crate::endpoint::{self, PoolSettings};
+
+pub use error::StoreError;
+pub use lead::{LeaderProof, Leadership};
+pub use session::{BeatAnswer, Claimed, Hello, Settled, WorkerSession};
+
+/// How long a protocol call may take before its outcome counts as unknown.
+const CALL_LIMIT: Duration = Duration::from_secs(30);
+/// The same for calls that write whole plans.
+const PLAN_LIMIT: Duration = Duration::from_secs(30 * 60);
+/// How often a call that the server aborted for a deadlock or a serialization conflict is repeated.
+const CONFLICT_TRIES: usize = 5;
+
+/// One parameter of a protocol call: a value and its SQL type.
+pub type Param<'a> = (&'a (dyn ToSql + Sync), Type);
+
+/// The control database.
+#[derive(Clone)]
+pub struct ControlDb {
+    pool: Pool,
+    url: SecretString,
+    limit: Duration,
+}
+
+impl std::fmt::Debug for ControlDb {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ControlDb")
+            .field("pool", &self.pool.status())
+            .finish_non_exhaustive()
+    }
+}
+
+impl ControlDb {
+    /// A pool of at most `size` sessions under `application_name`; opens none yet.
+    ///
+    /// # Errors
+    /// [`StoreError::Connect`] where the url cannot be read.
+    pub fn new(url: SecretString, size: usize, application_name: &str) -> Result<Self, StoreError> {
+        let mut settings = PoolSettings::new(size, application_name);
+        settings.session.statement_timeout = Some(CALL_LIMIT);
+        Ok(Self {
+            pool: endpoint::pool(&url, &settings)?,
+            url,
+            limit: CALL_LIMIT,
+        })
+    }
+
+    /// One session whose calls may take long: for sealing and deriving plans of millions of chunks.
+    ///
+    /// # Errors
+    /// [`StoreError::Connect`] where the url cannot be read.
+    pub fn patient(url: SecretString, application_name: &str) -> Result<Self, StoreError> {
+        let mut settings = PoolSettings::new(1, application_name);
+        settings.session.statement_timeout = Some(PLAN_LIMIT);
+        Ok(Self {
+            pool: endpoint::pool(&url, &settings)?,
+            url,
+            limit: PLAN_LIMIT,
+        })
+    }
+
+    /// The same, with another limit than 30 s on the time that a call may take.
+    #[must_use]
+    pub fn answering_within(mut self, limit: Duration) -> Self {
+        self.limit = limit;
+        self
+    }
+
+    /// Runs one function that answers one JSON value.
+    ///
+    /// # Errors
+    /// [`StoreError::Unreachable`] where the outcome is unknown: repeat the call as it was.
+    pub(crate) async fn call(
+        &self,
+        sql: &'static str,
+        params: &[Param<'_>],
+    ) -> Result<Value, StoreError> {
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            match self.call_once(sql, params).await {
+                Err(StoreError::Conflict { .. }) if tries < CONFLICT_TRIES => {}
+                other => return other,
+            }
+        }
+    }
+
+    async fn call_once(
+        &self,
+        sql: &'static str,
+        params: &[Param<'_>],
+    ) -> Result<Value, StoreError> {
+        let client = self
+            .pool
+            .get()
+            .await
+            .map_err(|error| StoreError::from_pool(&self.url, &error))?;
+        let answer = tokio::time::timeout(self.limit, client.query_typed(sql, params)).await;
+        let rows = match answer {
+            Ok(Ok(rows)) => rows,
+            Ok(Err(error)) => {
+                if error.is_closed() {
+                    // The session is gone: it must not go back to the pool.
+                    drop(deadpool_postgres::Object::take(client));
+                }
+                return Err(StoreError::from_driver(&error));
+            }
+            Err(_) => {
+                drop(deadpool_postgres::Object::take(client));
+                return Err(StoreError::Unreachable {
+                    problem: format!("no answer within {} s", self.limit.as_secs()),
+                });
+            }
+        };
+        let value: Option<Value> = rows
+            .first()
+            .map(|row| row.try_get(0))
+            .transpose()
+            .map_err(|error| StoreError::from_driver(&error))?
+            .flatten();
+        Ok(value.unwrap_or(Value::Null))
+    }
+}
+
+/// JSON that PostgreSQL can hold: it refuses the NUL character in text.
+pub(crate) fn without_nul(value: Value) -> Value {
+    match value {
+        Value::String(text) if text.contains('\0') => Value::String(text.replace('\0', "\u{fffd}")),
+        Value::Array(items) => Value::Array(items.into_iter().map(without_nul).collect()),
+        Value::Object(map) => Value::Object(
+            map.into_iter()
+                .map(|(key, item)| (key, without_nul(item)))
+                .collect(),
+        ),
+        other => other,
+    }
+}
+
+/// Reads a protocol answer into its type; a mismatch means that the two sides are of different releases.
+pub(crate) fn read<T: serde::de::DeserializeOwned>(
+    verb: &'static str,
+    value: Value,
+) -> Result<T, StoreError> {
+    serde_json::from_value(value).map_err(|error| StoreError::Answer {
+        verb,
+        problem: error.to_string(),
+    })
+}

@@ -1,0 +1,152 @@
+//! Splitting one data set: its connection resolved here and now, its chunks into a sink.
+//!
+//! Used by the leader's planning loop, which stores what it gets, and by `coordinator plan`, which
+//! only counts it. Secrets are resolved for every split anew and never kept.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use anyhow::{Context as _, bail};
+use async_trait::async_trait;
+use common::domain::NewChunk;
+use common::endpoint::ExposeSecret as _;
+use common::flow::model::{Connection, ConnectionKind, DataSet};
+use common::secret::{SecretSource, resolve, resolve_url};
+use common::store::ControlDb;
+
+use crate::split::{self, ChunkSink, Endpoint, SplitLimits, SplitRequest, SplitSummary};
+
+/// What a split needs besides the data set itself.
+#[derive(Debug, Clone)]
+pub struct Planner {
+    secrets: SecretSource,
+    script_dir: Option<PathBuf>,
+}
+
+impl Planner {
+    /// A planner that resolves references from `secrets` and finds planning commands in `script_dir`.
+    #[must_use]
+    pub fn new(secrets: SecretSource, script_dir: Option<PathBuf>) -> Self {
+        Self {
+            secrets,
+            script_dir,
+        }
+    }
+
+    /// A connection with its references resolved from this process's environment.
+    ///
+    /// # Errors
+    /// Where a reference is not found here, or a root is not absolute.
+    pub fn endpoint(&self, connection: &Connection) -> anyhow::Result<Endpoint> {
+        Ok(match &connection.kind {
+            ConnectionKind::Postgres { url } => Endpoint::Postgres {
+                url: resolve_url(url, &self.secrets)?.value,
+            },
+            ConnectionKind::Files { root, .. } => {
+                let root = PathBuf::from(resolve(root, &self.secrets)?.expose_secret());
+                if !root.is_absolute() {
+                    bail!(
+                        "the root of a files connection must be absolute, found {}",
+                        root.display()
+                    );
+                }
+                Endpoint::Files { root }
+            }
+            ConnectionKind::Other { .. } => Endpoint::Other,
+        })
+    }
+
+    /// Splits a data set into `sink`.
+    ///
+    /// # Errors
+    /// With the whole chain of causes; what was pushed before is worthless then.
+    pub async fn split(
+        &self,
+        name: &str,
+        spec: &DataSet,
+        connection: &Connection,
+        sink: &mut dyn ChunkSink,
+    ) -> anyhow::Result<SplitSummary> {
+        let Some(partition) = &spec.partition else {
+            bail!("data set {name} has no partition to split by")
+        };
+        let env = BTreeMap::new();
+        let request = SplitRequest {
+            dataset: name,
+            endpoint: self
+                .endpoint(connection)
+                .with_context(|| format!("resolve connection {:?}", spec.at.connection))?,
+            location: &spec.at,
+            partition,
+            script_dir: self.script_dir.as_deref(),
+            env: &env,
+            limits: SplitLimits::default(),
+        };
+        Ok(split::split(request, sink).await?)
+    }
+}
+
+/// Stores chunks of one plan, batch after batch.
+pub struct PlanSink<'a> {
+    db: &'a ControlDb,
+    plan: i64,
+    written: i64,
+}
+
+impl<'a> PlanSink<'a> {
+    /// A sink into a plan that was just begun.
+    #[must_use]
+    pub fn new(db: &'a ControlDb, plan: i64) -> Self {
+        Self {
+            db,
+            plan,
+            written: 0,
+        }
+    }
+
+    /// Chunks stored so far.
+    #[must_use]
+    pub fn written(&self) -> i64 {
+        self.written
+    }
+}
+
+#[async_trait]
+impl ChunkSink for PlanSink<'_> {
+    async fn push(&mut self, batch: Vec<NewChunk>) -> anyhow::Result<()> {
+        self.written += self.db.add_chunks(self.plan, self.written, &batch).await?;
+        Ok(())
+    }
+}
+
+/// Counts chunks and keeps the first and last few, for a preview.
+#[derive(Debug, Default)]
+pub struct Preview {
+    /// How many there were.
+    pub chunks: u64,
+    /// The first ones.
+    pub first: Vec<NewChunk>,
+    /// The last ones beyond those.
+    pub last: Vec<NewChunk>,
+}
+
+/// How many chunks a preview shows at either end.
+const SHOWN: usize = 3;
+
+#[async_trait]
+impl ChunkSink for Preview {
+    async fn push(&mut self, batch: Vec<NewChunk>) -> anyhow::Result<()> {
+        for chunk in batch {
+            self.chunks += 1;
+            if self.first.len() < SHOWN {
+                self.first.push(chunk);
+            } else {
+                if self.last.len() == SHOWN {
+                    self.last.remove(0);
+                }
+                self.last.push(chunk);
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,98 @@
+//! The coordinator daemon: stands for election and runs the leader's loops until it is told to stop.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use common::endpoint::SecretString;
+use common::runtime::{Every, Shutdown, Supervisor};
+use common::secret::SecretSource;
+use common::store::{ControlDb, StoreError};
+
+use crate::leader::{self, Election, TIME_TO_LIVE};
+use crate::loops::{planning, start, sweep, upkeep};
+use crate::planner::Planner;
+
+/// What a coordinator daemon needs.
+#[derive(Debug, Clone)]
+pub struct ServeSettings {
+    /// The control database, as a login in `odf_coordinator`.
+    pub url: SecretString,
+    /// Where planning commands are.
+    pub script_dir: Option<PathBuf>,
+    /// Shortens every interval by this factor; 1 outside tests.
+    pub time_scale: f64,
+}
+
+/// Runs until `shutdown`.
+///
+/// # Errors
+/// Where the control database cannot be used at the start, or a loop ends or panics. A database
+/// that goes away later is waited for.
+pub async fn serve(settings: ServeSettings, shutdown: Shutdown) -> anyhow::Result<()> {
+    let holder = holder_name();
+    // The server cuts names at 63 bytes.
+    let application_name: String = format!("odf-coordinator {holder}")
+        .chars()
+        .take(63)
+        .collect();
+    let patient = ControlDb::patient(settings.url.clone(), &application_name)?;
+    let db = ControlDb::new(settings.url, 6, &application_name)?;
+    check(&db).await?;
+
+    let scaled = |interval: Duration| interval.div_f64(settings.time_scale);
+    let (election, leader) = Election::new(db, holder, scaled(TIME_TO_LIVE));
+    let every = Every::new(election.interval()).at_once();
+    let mut supervisor = Supervisor::new(shutdown).with_grace(Duration::from_secs(20));
+    supervisor.spawn_loop("election", every, election);
+    let planner = Planner::new(SecretSource::from_process(), settings.script_dir);
+    start(
+        &mut supervisor,
+        &leader,
+        "plan",
+        scaled(planning::INTERVAL),
+        planning::Planning::new(planner, patient),
+    );
+    start(
+        &mut supervisor,
+        &leader,
+        "sweep",
+        scaled(sweep::INTERVAL),
+        sweep::Sweep::new(settings.time_scale),
+    );
+    for pass in upkeep::Upkeep::ALL {
+        start(
+            &mut supervisor,
+            &leader,
+            pass.name(),
+            scaled(pass.interval()),
+            pass,
+        );
+    }
+    let outcome = supervisor.run().await;
+    leader::resign(&leader).await;
+    outcome.context("coordinator")
+}
+
+/// Asks one harmless question, so that a wrong url, role or schema is said at once and plainly.
+async fn check(db: &ControlDb) -> anyhow::Result<()> {
+    match db.unplanned().await {
+        Ok(_) => Ok(()),
+        Err(StoreError::Denied { problem }) => {
+            anyhow::bail!(
+                "{problem}; hint: the coordinator's login must be in role odf_coordinator"
+            )
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Who stands for election: host, process and a random part, so that no two are alike.
+fn holder_name() -> String {
+    let host = nix::unistd::gethostname().map_or_else(
+        |_| "host".into(),
+        |name| name.to_string_lossy().into_owned(),
+    );
+    let random: u16 = rand::random();
+    format!("{host}:{}:{random:04x}", std::process::id())
+}
