@@ -131,7 +131,7 @@ async fn attempts_only_grow_whatever_ended_them() {
         fences.push(item.fence);
         match round % 4 {
             0 => {
-                worker.settle(&item, failed(FailureClass::Transient)).await;
+                let _ = worker.settle(&item, failed(FailureClass::Transient)).await;
                 db.advance(Duration::from_secs(2)).await;
             }
             1 => worker.session.end("drained").await.unwrap(),
@@ -305,7 +305,7 @@ async fn retries_wait_within_their_band_and_end() {
         leader.passes().await;
         let item = worker.claim_one().await;
         assert_eq!(item.attempt, attempt);
-        worker.settle(&item, failed(FailureClass::Transient)).await;
+        let _ = worker.settle(&item, failed(FailureClass::Transient)).await;
         if attempt == 4 {
             break;
         }
