@@ -11,5 +11,8 @@ mod reconcile;
 mod register;
 mod settle;
 mod smoke;
+mod worker_drain;
+mod worker_outage;
+mod worker_restart;
 mod worker_run;
 mod worker_support;
