@@ -7,7 +7,14 @@ mod harness;
 
 mod claim;
 mod cut_after_commit;
+mod floor;
+mod limits;
+mod plan;
 mod reconcile;
 mod register;
+mod requests;
+mod roles;
 mod settle;
 mod smoke;
+mod sweep;
+mod transitions;
