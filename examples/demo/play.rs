@@ -93,7 +93,10 @@ async fn install(stage: &mut Stage, deeds: &mut Deeds) -> Result<()> {
             "chunks: 1000 ",
             &format!("chunks: {} ", stage.options.chunks),
         )
-        .replace("limit: 4 ", &format!("limit: {} ", stage.options.limit()));
+        .replace(
+            "limit: 4 ",
+            &format!("limit: {} ", stage.options.limits().first),
+        );
     let path = stage.place.flow();
     std::fs::write(&path, flow).with_context(|| format!("write {}", path.display()))?;
     let path = path.to_str().context("the flow file's path is not UTF-8")?;
@@ -105,7 +108,7 @@ async fn install(stage: &mut Stage, deeds: &mut Deeds) -> Result<()> {
         .await?;
     stage.console.indented(&said);
     deeds.limits.push(Limit {
-        running: stage.options.limit(),
+        running: stage.options.limits().first,
         asked,
         in_force: asked,
     });
@@ -149,8 +152,7 @@ async fn plan(stage: &mut Stage, control: &PgSession, rows: u64) -> Result<Check
 
 /// Follows the run to its end, with the faults in the middle.
 async fn run(stage: &mut Stage, control: &PgSession, deeds: &mut Deeds) -> Result<()> {
-    let (limit, mut acts) = (stage.options.limit(), 0);
-    let mut last_change = (Instant::now(), -1);
+    let mut last_change = (Instant::now(), 0);
     loop {
         let state = watch::state(control).await?;
         let of = |set: &str| state.get(set).cloned().unwrap_or_default();
@@ -162,18 +164,12 @@ async fn run(stage: &mut Stage, control: &PgSession, deeds: &mut Deeds) -> Resul
         }
         stage.all_up()?;
         give_up_on_exhausted(stage, control, &state).await?;
-        let percent = extract.validated * 100 / extract.chunks.max(1);
-        match acts {
-            0 if percent >= 15 => {
-                scale(stage, deeds, limit.div_ceil(2), "business hours begin").await?
-            }
-            1 if percent >= 40 => {
-                scale(stage, deeds, limit + limit / 2, "business hours are over").await?
-            }
-            2 if percent >= 60 => deeds.killed = Some(stage.kill_a_worker().await?),
-            _ => acts -= 1,
-        }
-        acts += 1;
+        interfere(
+            stage,
+            deeds,
+            extract.validated * 100 / extract.chunks.max(1),
+        )
+        .await?;
         let done = extract.validated + load.validated;
         if done != last_change.1 {
             last_change = (Instant::now(), done);
@@ -184,6 +180,22 @@ async fn run(stage: &mut Stage, control: &PgSession, deeds: &mut Deeds) -> Resul
         }
         pause().await;
     }
+}
+
+/// Scales down, scales up and kills a worker, each when so many percent are extracted.
+async fn interfere(stage: &mut Stage, deeds: &mut Deeds, percent: i64) -> Result<()> {
+    let limits = stage.options.limits();
+    match (deeds.limits.len(), &deeds.killed) {
+        (1, _) if percent >= 15 => {
+            scale(stage, deeds, limits.lowered, "business hours begin").await?;
+        }
+        (2, _) if percent >= 40 => {
+            scale(stage, deeds, limits.raised, "business hours are over").await?;
+        }
+        (3, None) if percent >= 60 => deeds.killed = Some(stage.kill_a_worker().await?),
+        _ => {}
+    }
+    Ok(())
 }
 
 /// Until the next look: the state of a database cannot be awaited.
@@ -210,7 +222,7 @@ fn draw(stage: &mut Stage, state: &State, deeds: &Deeds) {
                 running,
                 limit: match name {
                     "extract" => scaled.unwrap_or_default(),
-                    _ => stage.options.limit(),
+                    _ => stage.options.limits().first,
                 },
                 waiting_for_retry: failed,
             }
@@ -359,7 +371,7 @@ async fn witnessed(
             Some(first) => Check::new(false, format!("two attempts ran at the same time: {first}")),
         },
         Check::new(
-            true,
+            failed > 0 || stage.options.fail_percent == 0 || chunks < ENOUGH_CHUNKS,
             format!("{failed} attempts failed on purpose and were repeated"),
         ),
     ];

@@ -199,8 +199,8 @@ pub(crate) async fn none_survived(
     Ok(Check::new(
         true,
         format!(
-            "{name} was killed with {count} scripts running: all gone after {:.1} s, none published",
-            killed.gone - killed.at
+            "{name} was killed with {count} scripts running: all gone after {:.0} ms, none published",
+            (killed.gone - killed.at) * 1000.0
         ),
     ))
 }

@@ -18,3 +18,5 @@ mod settle;
 mod smoke;
 mod sweep;
 mod transitions;
+mod worker_run;
+mod worker_support;

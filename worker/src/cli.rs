@@ -9,7 +9,9 @@ use common::domain::size::parse_bytes;
 use common::runtime::{Shutdown, telemetry};
 use secrecy::SecretString;
 
-use crate::daemon::config::{Config, ConfigError, Liveness, default_state_dir, host_name, usable_name};
+use crate::daemon::config::{
+    Config, ConfigError, Liveness, default_state_dir, host_name, usable_name,
+};
 
 /// Runs attempts of chunks for OpenDataFlow.
 #[derive(Debug, Parser)]
@@ -32,13 +34,23 @@ enum Command {
 #[derive(Debug, Args)]
 pub(crate) struct PlaceArgs {
     /// The control database, as a login in role odf_worker.
-    #[arg(long, env = "ODF_DATABASE_URL", value_name = "URL", hide_env_values = true)]
+    #[arg(
+        long,
+        env = "ODF_DATABASE_URL",
+        value_name = "URL",
+        hide_env_values = true
+    )]
     database_url: Option<SecretString>,
     /// Name of this worker, unique among living workers [default: the host's name].
     #[arg(long, env = "ODF_WORKER_NAME")]
     name: Option<String>,
     /// Directory of the scripts that jobs may run; nothing outside it is ever run.
-    #[arg(long, env = "ODF_SCRIPT_DIR", value_name = "DIR", default_value = "scripts")]
+    #[arg(
+        long,
+        env = "ODF_SCRIPT_DIR",
+        value_name = "DIR",
+        default_value = "scripts"
+    )]
     script_dir: PathBuf,
     /// Locks, the session and work directories of attempts [default: $XDG_STATE_HOME/odf or ~/.local/state/odf].
     #[arg(long, env = "ODF_STATE_DIR", value_name = "DIR")]
@@ -56,7 +68,12 @@ struct RunArgs {
     #[arg(long, env = "ODF_SLOTS")]
     slots: Option<u32>,
     /// A label that jobs may ask for; may be given several times.
-    #[arg(long = "label", value_name = "LABEL", env = "ODF_LABELS", value_delimiter = ',')]
+    #[arg(
+        long = "label",
+        value_name = "LABEL",
+        env = "ODF_LABELS",
+        value_delimiter = ','
+    )]
     labels: Vec<String>,
     /// How long running attempts may finish after the end was asked for, such as 30s or 2h, or none
     /// for as long as they need.

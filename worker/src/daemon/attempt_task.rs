@@ -34,7 +34,10 @@ pub(crate) fn start(daemon: &Arc<Daemon>, held: Arc<Held>) {
                     Err(_) => "its task was cancelled".to_owned(),
                 };
                 tracing::error!(chunk = %held.name(), "an attempt's task panicked: {words}");
-                failed(FailureClass::Transient, format!("worker panicked: {words} (this is a bug)"))
+                failed(
+                    FailureClass::Transient,
+                    format!("worker panicked: {words} (this is a bug)"),
+                )
             }
         };
         end(&daemon, held, result);

@@ -55,7 +55,10 @@ mod tests {
         for expected in [100, 200, 350, 350] {
             let pause = backoff.grow().as_millis() as f64;
             let expected = f64::from(expected);
-            assert!((expected * 0.74..expected * 1.26).contains(&pause), "{pause}");
+            assert!(
+                (expected * 0.74..expected * 1.26).contains(&pause),
+                "{pause}"
+            );
         }
         backoff.reset();
         assert!(backoff.grow() < Duration::from_millis(126));

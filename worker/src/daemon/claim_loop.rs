@@ -156,12 +156,7 @@ impl Claims {
         }
     }
 
-    fn start(
-        &self,
-        session: &Arc<Session>,
-        items: Vec<WorkItem>,
-        jobs: &HashMap<i32, JobSpec>,
-    ) {
+    fn start(&self, session: &Arc<Session>, items: Vec<WorkItem>, jobs: &HashMap<i32, JobSpec>) {
         if self.daemon.session().id() != session.id() {
             // Replaced while the claim was under way: its leases are gone with it.
             return;
@@ -178,7 +173,11 @@ impl Claims {
                 continue;
             };
             self.daemon.roots.note(&item.flow, spec);
-            let silence = self.daemon.config.liveness.silence(spec.job.silence_seconds);
+            let silence = self
+                .daemon
+                .config
+                .liveness
+                .silence(spec.job.silence_seconds);
             let held = Arc::new(Held::new(
                 Arc::clone(session),
                 item,
@@ -214,4 +213,3 @@ impl Claims {
         self.trouble.reset();
     }
 }
-

@@ -87,7 +87,9 @@ pub enum ConfigError {
     )]
     NoDatabase,
     /// A worker that can run nothing.
-    #[error("--slots 0 would run nothing: expected 1 or more; hint: to pause a worker use 'coordinator drain'")]
+    #[error(
+        "--slots 0 would run nothing: expected 1 or more; hint: to pause a worker use 'coordinator drain'"
+    )]
     NoSlots,
     /// A name that the control database refuses.
     #[error(
@@ -105,7 +107,9 @@ pub enum ConfigError {
         problem: String,
     },
     /// A directory of our own cannot be written to.
-    #[error("{what} directory {path}: {problem}; hint: make it writable for this user or name another one with {flag}")]
+    #[error(
+        "{what} directory {path}: {problem}; hint: make it writable for this user or name another one with {flag}"
+    )]
     NotWritable {
         /// `state` or `log`.
         what: &'static str,
@@ -145,7 +149,13 @@ pub fn host_name() -> String {
     let mut name: String = name
         .to_string_lossy()
         .chars()
-        .map(|c| if usable_name(&format!("a{c}")) { c } else { '-' })
+        .map(|c| {
+            if usable_name(&format!("a{c}")) {
+                c
+            } else {
+                '-'
+            }
+        })
         .collect();
     name.truncate(63);
     if usable_name(&name) {

@@ -71,7 +71,11 @@ impl Heart {
             Ok(answer) if answer.state == "active" => {
                 session.heard.answered(sent);
                 Running::told(&progress);
-                self.until_facts = if with_facts { FACTS_EVERY } else { self.until_facts - 1 };
+                self.until_facts = if with_facts {
+                    FACTS_EVERY
+                } else {
+                    self.until_facts - 1
+                };
                 self.recovered();
                 self.hear(&session, &answer);
                 jittered(self.daemon.config.liveness.beat, 0.1)
@@ -127,7 +131,11 @@ impl Heart {
             let Some(held) = daemon.running.alive_one((*chunk, *fence)) else {
                 continue;
             };
-            let firmness = if how == "kill" { Firmness::Kill } else { Firmness::Term };
+            let firmness = if how == "kill" {
+                Firmness::Kill
+            } else {
+                Firmness::Term
+            };
             let why = why.as_deref().unwrap_or("ended by a person");
             if !held.is_stopped() {
                 tracing::info!(chunk = %held.name(), fence = %fence, "ending an attempt: {why}");

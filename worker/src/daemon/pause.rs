@@ -82,7 +82,10 @@ impl Pauses {
         inner.host_failures = inner.host_failures.saturating_add(1).min(20);
         let until = Instant::now() + pause;
         inner.host_until = Some(inner.host_until.map_or(until, |before| before.max(until)));
-        tracing::warn!(?pause, "this host is at fault, claiming nothing for a while: {error}");
+        tracing::warn!(
+            ?pause,
+            "this host is at fault, claiming nothing for a while: {error}"
+        );
     }
 
     /// An attempt succeeded here.

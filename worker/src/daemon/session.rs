@@ -95,7 +95,9 @@ impl Registrar {
         };
         let session = WorkerSession::resume(&self.main, stored.session, key);
         match session.end("restarted on the same machine").await {
-            Ok(()) => tracing::info!(session = %stored.session, "the predecessor's session is over"),
+            Ok(()) => {
+                tracing::info!(session = %stored.session, "the predecessor's session is over")
+            }
             Err(StoreError::UnknownSession(_)) => {}
             Err(error) => return Err(error.into()),
         }
@@ -115,7 +117,8 @@ impl Registrar {
             let sent = Moment::now();
             let error = match WorkerSession::register(&self.main, &self.hello).await {
                 Ok(main) => {
-                    self.file.store(&StoredSession::new(main.id(), main.key()))?;
+                    self.file
+                        .store(&StoredSession::new(main.id(), main.key()))?;
                     let beats = WorkerSession::resume(&self.beats, main.id(), main.key());
                     return Ok(Session {
                         main,

@@ -65,7 +65,10 @@ async fn collect(ends: &mut mpsc::UnboundedReceiver<Ended>) -> Option<Vec<Ended>
 fn by_session(batch: Vec<Ended>) -> HashMap<SessionId, Vec<Ended>> {
     let mut groups: HashMap<SessionId, Vec<Ended>> = HashMap::new();
     for ended in batch {
-        groups.entry(ended.held.session.id()).or_default().push(ended);
+        groups
+            .entry(ended.held.session.id())
+            .or_default()
+            .push(ended);
     }
     groups
 }
@@ -106,7 +109,13 @@ async fn settle_all(daemon: &Daemon, rows: Vec<Ended>) {
         let Some(first) = rows.first() else { continue };
         let batch: Vec<(ChunkId, Fence, AttemptResult)> = rows
             .iter()
-            .map(|row| (row.held.item.chunk_id, row.held.item.fence, row.result.clone()))
+            .map(|row| {
+                (
+                    row.held.item.chunk_id,
+                    row.held.item.fence,
+                    row.result.clone(),
+                )
+            })
             .collect();
         let error = match first.held.session.main.settle(&batch).await {
             Ok(answers) => {
@@ -146,12 +155,7 @@ async fn settle_all(daemon: &Daemon, rows: Vec<Ended>) {
 }
 
 /// The one row that cannot be stored: a bare failure is settled in its place, once.
-fn refused(
-    daemon: &Daemon,
-    rows: Vec<Ended>,
-    error: &StoreError,
-    open: &mut VecDeque<Vec<Ended>>,
-) {
+fn refused(daemon: &Daemon, rows: Vec<Ended>, error: &StoreError, open: &mut VecDeque<Vec<Ended>>) {
     for Ended { held, result } in rows {
         let name = held.name();
         let bare = refusal(&name, error);
@@ -159,7 +163,9 @@ fn refused(
             // Not held any more, so that reconciliation hands the chunk back; claims pause, or it
             // would come round without end.
             tracing::error!(chunk = %name, "not even a bare failure can be settled: {error}");
-            daemon.pauses.host_failed("the control database refuses what is settled");
+            daemon
+                .pauses
+                .host_failed("the control database refuses what is settled");
             daemon.running.remove(held.key());
             daemon.ask_reconcile();
             continue;

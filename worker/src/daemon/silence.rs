@@ -20,7 +20,10 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// Watches until the loops end.
 pub(crate) async fn watch(daemon: Arc<Daemon>) -> Result<(), Infallible> {
-    while daemon.sleep(LOOK_EVERY.div_f64(daemon.config.liveness.scale.clamp(1.0, 4.0))).await {
+    while daemon
+        .sleep(LOOK_EVERY.div_f64(daemon.config.liveness.scale.clamp(1.0, 4.0)))
+        .await
+    {
         look(&daemon);
     }
     Ok(())

@@ -210,7 +210,10 @@ mod tests {
             let stored = StoredSession::new(SessionId(id), [id as u8; 16]);
             file.store(&stored).unwrap();
             let back = file.load().unwrap().unwrap();
-            assert_eq!((back.session, back.key()), (SessionId(id), Some([id as u8; 16])));
+            assert_eq!(
+                (back.session, back.key()),
+                (SessionId(id), Some([id as u8; 16]))
+            );
         }
         let path = dir.path().join("w1.session");
         let mode = fs::metadata(&path).unwrap().permissions().mode();

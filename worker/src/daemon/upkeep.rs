@@ -97,7 +97,11 @@ async fn remove_given_up(daemon: &Daemon) {
         return;
     };
     let failed = done.iter().filter(|(_, _, error)| error.is_some()).count();
-    tracing::info!(deleted = done.len() - failed, failed, "outputs given up by their keep rule");
+    tracing::info!(
+        deleted = done.len() - failed,
+        failed,
+        "outputs given up by their keep rule"
+    );
     if let Err(error) = session.main.settle_removals(&done).await {
         tracing::debug!("settle deleted outputs, offered again later: {error}");
     }
@@ -130,7 +134,13 @@ async fn clean(daemon: &Daemon) {
         .running
         .all_alive()
         .iter()
-        .map(|held| (held.item.dataset.clone(), held.item.key.clone(), held.item.fence))
+        .map(|held| {
+            (
+                held.item.dataset.clone(),
+                held.item.key.clone(),
+                held.item.fence,
+            )
+        })
         .collect();
     let work = move || {
         let removed = clean_logs(&logs, SystemTime::now(), keep, most);
@@ -146,7 +156,9 @@ async fn clean(daemon: &Daemon) {
         for (_, root) in roots {
             match clean_staging(&root, &fate, STAGING_KEPT) {
                 Ok(0) => {}
-                Ok(removed) => tracing::info!(removed, root = %root.display(), "abandoned staging deleted"),
+                Ok(removed) => {
+                    tracing::info!(removed, root = %root.display(), "abandoned staging deleted")
+                }
                 Err(error) => tracing::warn!(root = %root.display(), "clean staging: {error}"),
             }
         }
@@ -215,15 +227,22 @@ mod tests {
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(&path, vec![b'x'; bytes]).unwrap();
             let file = fs::File::options().write(true).open(&path).unwrap();
-            file.set_modified(now - Duration::from_hours(hours)).unwrap();
+            file.set_modified(now - Duration::from_hours(hours))
+                .unwrap();
             path
         };
         let (ancient, old, young) = (log("a", 100, 10), log("b", 5, 600), log("c", 1, 600));
         let other = dir.path().join("orders/a/notes.txt");
         fs::write(&other, "mine").unwrap();
-        assert_eq!(clean_logs(dir.path(), now, Duration::from_hours(50), 10_000), 1);
+        assert_eq!(
+            clean_logs(dir.path(), now, Duration::from_hours(50), 10_000),
+            1
+        );
         assert!(!ancient.exists() && other.exists());
-        assert_eq!(clean_logs(dir.path(), now, Duration::from_hours(50), 1000), 1);
+        assert_eq!(
+            clean_logs(dir.path(), now, Duration::from_hours(50), 1000),
+            1
+        );
         assert!(!old.exists() && young.exists());
         assert!(!old.parent().unwrap().exists());
     }
