@@ -7,6 +7,7 @@ use common::endpoint::PgSession;
 
 use crate::console::{self, grouped};
 use crate::databases::{self, CONTROL, Databases, SOURCE, TARGET};
+use crate::place::Place;
 use crate::stage::{Stage, now};
 use crate::tpch;
 use crate::verdict::{self, Check, Killed, StageFigures, Verdict};
@@ -53,6 +54,10 @@ pub(crate) async fn play(stage: &mut Stage) -> Result<Verdict> {
 
 /// The databases and the table to move. Gives its number of rows.
 async fn set_up(stage: &mut Stage) -> Result<u64> {
+    stage.console.plain(&format!(
+        "TPC-H lineitem from one database into another, in {} chunks",
+        grouped(stage.options.chunks.into())
+    ));
     let databases = Databases::start(&stage.place, stage.options.keep).await?;
     stage.console.step(&format!(
         "{}: databases {SOURCE}, {TARGET} and {CONTROL}",
@@ -144,6 +149,15 @@ async fn plan(stage: &mut Stage, control: &PgSession, rows: u64) -> Result<Check
         .command(login, &["plan", "--check", SOURCE_SET])
         .await?;
     stage.console.indented(&said);
+    stage
+        .console
+        .step("running; look at it from another terminal:");
+    let look = format!(
+        ". {}; {} status",
+        Place::shown(&stage.place.env_file()),
+        Place::shown(&stage.place.program("coordinator"))
+    );
+    stage.console.indented(&look);
     Ok(Check::new(
         said.contains("the plan tiles the table"),
         "every source row lies in exactly one chunk (coordinator plan --check)",
