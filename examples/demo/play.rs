@@ -374,30 +374,32 @@ async fn witnessed(
         .map_or(f64::INFINITY, |killed| killed.gone);
     let judged = witness::judge(&runs, "extract", &deeds.limits, killed_gone);
     let doubled = witness::doubled(&runs, killed_gone);
-    let failed = runs
-        .iter()
-        .filter(|run| run.ended.is_some_and(|(_, code)| code != 0))
-        .count();
+    let (failed, otherwise) = witness::failures(&runs);
     let mut checks = vec![
-        verdict::limits_kept(&judged, runs.len()),
+        verdict::limits_kept(&judged),
         match doubled.first() {
             None => Check::new(true, "no chunk ran twice at the same time"),
             Some(first) => Check::new(false, format!("two attempts ran at the same time: {first}")),
         },
         Check::new(
             failed > 0 || stage.options.fail_percent == 0 || chunks < ENOUGH_CHUNKS,
-            format!("{failed} attempts failed on purpose and were repeated"),
+            match otherwise {
+                0 => format!("{failed} attempts failed on purpose and were repeated"),
+                _ => format!(
+                    "{failed} attempts failed on purpose, {otherwise} by themselves, and were repeated"
+                ),
+            },
         ),
     ];
     if deeds.limits.len() < 3 {
-        let text = "the extract was not scaled down and up: it was over too soon";
+        let text = "the extract was not scaled down and up: there are too few chunks";
         checks.push(Check::new(chunks < ENOUGH_CHUNKS, text));
     }
     checks.push(match &deeds.killed {
         Some(killed) => verdict::none_survived(control, &runs, killed, &STAGES).await?,
         None => Check::new(
             chunks < ENOUGH_CHUNKS,
-            "no worker was killed: it was over too soon",
+            "no worker was killed: there are too few chunks",
         ),
     });
     Ok(checks)

@@ -124,7 +124,7 @@ pub(crate) struct Killed {
 }
 
 /// Says whether the limits were kept, from the witness alone.
-pub(crate) fn limits_kept(judged: &Judged, starts: usize) -> Check {
+pub(crate) fn limits_kept(judged: &Judged) -> Check {
     match judged.broken.first() {
         Some(first) => Check::new(
             false,
@@ -141,7 +141,7 @@ pub(crate) fn limits_kept(judged: &Judged, starts: usize) -> Check {
                 format!(
                     "extracts at once, of those allowed: {} ({} starts witnessed)",
                     peaks.join(", then "),
-                    grouped(i64::try_from(starts).unwrap_or(0))
+                    grouped(judged.starts)
                 ),
             )
         }
