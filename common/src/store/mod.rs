@@ -15,6 +15,7 @@ use std::time::Duration;
 use deadpool_postgres::Pool;
 use secrecy::SecretString;
 use serde_json::Value;
+use tokio_postgres::Row;
 use tokio_postgres::types::{ToSql, Type};
 
 use crate::endpoint::{self, PoolSettings};
@@ -65,10 +66,20 @@ impl ControlDb {
         sql: &'static str,
         params: &[Param<'_>],
     ) -> Result<Value, StoreError> {
+        self.call_within(CALL_LIMIT, sql, params).await
+    }
+
+    /// As [`Self::call`] where the answer may take as long as `limit`, on this side and on the server's.
+    pub(crate) async fn call_within(
+        &self,
+        limit: Duration,
+        sql: &'static str,
+        params: &[Param<'_>],
+    ) -> Result<Value, StoreError> {
         let mut tries = 0;
         loop {
             tries += 1;
-            match self.call_once(sql, params).await {
+            match self.call_once(limit, sql, params).await {
                 Err(StoreError::Conflict { .. }) if tries < CONFLICT_TRIES => {}
                 other => return other,
             }
@@ -77,6 +88,7 @@ impl ControlDb {
 
     async fn call_once(
         &self,
+        limit: Duration,
         sql: &'static str,
         params: &[Param<'_>],
     ) -> Result<Value, StoreError> {
@@ -85,7 +97,14 @@ impl ControlDb {
             .get()
             .await
             .map_err(|error| StoreError::from_pool(&self.url, &error))?;
-        let answer = tokio::time::timeout(CALL_LIMIT, client.query_typed(sql, params)).await;
+        let answer = tokio::time::timeout(limit, async {
+            if limit > CALL_LIMIT {
+                patiently(&client, limit, sql, params).await
+            } else {
+                client.query_typed(sql, params).await
+            }
+        })
+        .await;
         let rows = match answer {
             Ok(Ok(rows)) => rows,
             Ok(Err(error)) => {
@@ -98,7 +117,7 @@ impl ControlDb {
             Err(_) => {
                 drop(deadpool_postgres::Object::take(client));
                 return Err(StoreError::Unreachable {
-                    problem: format!("no answer within {} s", CALL_LIMIT.as_secs()),
+                    problem: format!("no answer within {} s", limit.as_secs()),
                 });
             }
         };
@@ -110,6 +129,32 @@ impl ControlDb {
             .flatten();
         Ok(value.unwrap_or(Value::Null))
     }
+}
+
+/// Runs a statement that may take longer than the session's time-out allows.
+///
+/// The whole transaction is sent before any answer is awaited: a process that is paused now leaves
+/// no transaction open behind it.
+async fn patiently(
+    client: &tokio_postgres::Client,
+    limit: Duration,
+    sql: &'static str,
+    params: &[Param<'_>],
+) -> Result<Vec<Row>, tokio_postgres::Error> {
+    let limit = limit.as_millis().to_string();
+    let set: [Param<'_>; 1] = [(&limit, Type::TEXT)];
+    let (begun, told, rows, committed) = futures_util::future::join4(
+        client.batch_execute("BEGIN"),
+        client.query_typed("SELECT set_config('statement_timeout', $1, true)", &set),
+        client.query_typed(sql, params),
+        client.batch_execute("COMMIT"),
+    )
+    .await;
+    begun?;
+    told?;
+    let rows = rows?;
+    committed?;
+    Ok(rows)
 }
 
 /// JSON that PostgreSQL can hold: it refuses the NUL character in text.
