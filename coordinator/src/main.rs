@@ -1,6 +1,8 @@
 //! The `coordinator` program.
 
+use std::process::ExitCode;
+
 #[tokio::main]
-async fn main() -> anyhow::Result<()> {
+async fn main() -> ExitCode {
     coordinator::cli::run().await
 }

@@ -4,4 +4,7 @@
 
 mod harness;
 
+mod coordinator_apply;
+mod coordinator_plan;
+mod coordinator_support;
 mod smoke;
