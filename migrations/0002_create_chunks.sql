@@ -12,9 +12,11 @@ create table plan (
   notes        text[] not null default '{}',
   started_at   timestamptz not null,
   sealed_at    timestamptz,
+  released_to  bigint not null default 0,
   unique (data_set_id, version),
   check ((state = 'writing') = (sealed_at is null))
 );
+comment on column plan.released_to is 'How far, by ordinal, odf.promote has looked for chunks whose inputs were there before the plan was';
 create unique index plan_one_writer on plan (data_set_id) where state = 'writing';
 alter table data_set add foreign key (plan_id) references plan;
 

@@ -230,7 +230,12 @@ async fn inputs_with_different_chunks_are_refused_by_name() {
     let text = refused.to_string();
     assert!(text.contains("joined") && text.contains("other"), "{text}");
     assert!(text.contains("odd") || text.contains("00002"), "{text}");
+    let led = control
+        .lead("plan test", std::time::Duration::from_secs(60))
+        .await
+        .unwrap();
     control
+        .proof(led.term)
         .plan_failed(flow.set_id(&db, "joined").await, &text)
         .await
         .unwrap();
