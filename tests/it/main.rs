@@ -15,4 +15,5 @@ mod worker_drain;
 mod worker_outage;
 mod worker_restart;
 mod worker_run;
+mod worker_start;
 mod worker_support;
