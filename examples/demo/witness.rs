@@ -1,7 +1,8 @@
 //! The judge of who ran when: reads the lines that the scripts themselves appended.
 //!
 //! It asks neither OpenDataFlow nor its database. A script's line is
-//! `<seconds since 1970> start|end <stage> <chunk> <attempt> <fence> <worker> <exit code>`.
+//! `<seconds since 1970> start|purpose|end <stage> <chunk> <attempt> <fence> <worker> <exit code>`,
+//! where `purpose` says that this attempt is going to fail on purpose.
 
 use std::collections::BTreeMap;
 
@@ -19,6 +20,8 @@ pub(crate) struct RunOf {
     pub(crate) fence: i64,
     pub(crate) worker: String,
     pub(crate) started: f64,
+    /// Whether it said that it would fail on purpose.
+    pub(crate) on_purpose: bool,
     /// When it ended and how; `None` when it was killed.
     pub(crate) ended: Option<(f64, i32)>,
 }
@@ -38,6 +41,8 @@ pub(crate) struct Limit {
 pub(crate) struct Judged {
     /// The most that ran at once under each limit, in order.
     pub(crate) peaks: Vec<(u32, u32)>,
+    /// How often the stage's script started.
+    pub(crate) starts: i64,
     /// What broke a limit, in words.
     pub(crate) broken: Vec<String>,
 }
@@ -63,19 +68,24 @@ pub(crate) fn read(text: &str) -> Result<Vec<RunOf>> {
                     fence,
                     worker: worker.to_owned(),
                     started: at,
+                    on_purpose: false,
                     ended: None,
                 };
                 if runs.insert(attempt, run).is_some() {
                     bail!("{}: this attempt had started before", place());
                 }
             }
-            "end" => {
+            "purpose" | "end" => {
                 let run = runs
                     .get_mut(&attempt)
                     .with_context(|| format!("{}: it never started", place()))?;
-                run.ended = Some((at, code.parse().with_context(place)?));
+                if what == "purpose" {
+                    run.on_purpose = true;
+                } else {
+                    run.ended = Some((at, code.parse().with_context(place)?));
+                }
             }
-            _ => bail!("{}: start or end was expected", place()),
+            _ => bail!("{}: start, purpose or end was expected", place()),
         }
     }
     let mut runs: Vec<RunOf> = runs.into_values().collect();
@@ -100,6 +110,7 @@ pub(crate) fn judge(runs: &[RunOf], stage: &str, limits: &[Limit], killed_gone: 
     changes.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
     let mut judged = Judged {
         peaks: limits.iter().map(|limit| (limit.running, 0)).collect(),
+        starts: 0,
         broken: Vec::new(),
     };
     let mut running = 0_u32;
@@ -109,6 +120,7 @@ pub(crate) fn judge(runs: &[RunOf], stage: &str, limits: &[Limit], killed_gone: 
             continue;
         }
         running += 1;
+        judged.starts += 1;
         let allowed = allowed_at(limits, at);
         if running > allowed {
             let chunk = &run.chunk;
@@ -125,9 +137,11 @@ pub(crate) fn judge(runs: &[RunOf], stage: &str, limits: &[Limit], killed_gone: 
 
 /// The one limit that was in force at `at`, where it was one beyond doubt.
 fn settled_phase(limits: &[Limit], at: f64) -> Option<usize> {
-    let phase = limits
-        .iter()
-        .rposition(|limit| at >= limit.in_force + HAND_OVER)?;
+    let phase = limits.iter().enumerate().rposition(|(index, limit)| {
+        // Nothing was running yet when the first was set.
+        let hand_over = if index == 0 { 0.0 } else { HAND_OVER };
+        at >= limit.in_force + hand_over
+    })?;
     let next = limits.get(phase + 1);
     next.is_none_or(|next| at < next.asked).then_some(phase)
 }
@@ -160,6 +174,16 @@ pub(crate) fn doubled(runs: &[RunOf], killed_gone: f64) -> Vec<String> {
         }
     }
     doubled
+}
+
+/// How many runs failed on purpose, and how many ended badly by themselves.
+pub(crate) fn failures(runs: &[RunOf]) -> (usize, usize) {
+    let failed = || {
+        runs.iter()
+            .filter(|run| run.ended.is_some_and(|(_, code)| code != 0))
+    };
+    let on_purpose = failed().filter(|run| run.on_purpose).count();
+    (on_purpose, failed().count() - on_purpose)
 }
 
 fn end_of(run: &RunOf, killed_gone: f64) -> f64 {

@@ -21,9 +21,13 @@ begin
     on conflict (session_id) do update set facts = excluded.facts, at = excluded.at;
   end if;
   if jsonb_array_length(coalesce(p_beat -> 'progress', '[]')) > 0 then
-    update lease l set rows_done = (p ->> 2)::bigint, bytes_done = (p ->> 3)::bigint
-      from jsonb_array_elements(p_beat -> 'progress') as p
-     where l.chunk_id = (p ->> 0)::bigint and l.fence = (p ->> 1)::bigint and l.session_id = p_session;
+    -- A beat waits for nobody: what is being settled right now needs no progress.
+    update lease l set rows_done = q.rows, bytes_done = q.bytes
+      from (select x.chunk_id, (p ->> 2)::bigint as rows, (p ->> 3)::bigint as bytes
+              from jsonb_array_elements(p_beat -> 'progress') as p
+              join lease x on x.chunk_id = (p ->> 0)::bigint and x.fence = (p ->> 1)::bigint and x.session_id = p_session
+             order by x.chunk_id for no key update of x skip locked) q
+     where l.chunk_id = q.chunk_id;
   end if;
   v_work := odf.has_work(p_session);
   if not v_work and coalesce((p_beat ->> 'free')::int, 0) > 0

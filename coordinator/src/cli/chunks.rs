@@ -152,32 +152,22 @@ pub async fn run(args: Args, session: &mut Session) -> Result<Exit, Failure> {
         }
         None => None,
     };
-    let only_one = (datasets.is_empty() && single.len() == 1).then(|| single[0].clone());
     let filter = ListFilter {
         flow: flow.clone(),
         datasets,
         chunks: single,
-        status: args
-            .filters
-            .status
-            .iter()
-            .map(|status| status.word().to_owned())
-            .collect(),
+        status: args.filters.status,
         error: args.filters.error,
         ranges: args
             .filters
             .range
-            .as_ref()
-            .map(super::selector::Ranges::to_json),
+            .map(|ranges| ranges.0.iter().map(|r| (r.first, r.last, r.step)).collect())
+            .unwrap_or_default(),
         worker: args.filters.worker,
         after,
         limit: args.limit + 1,
     };
     let mut rows = chunks::list(&db, &filter).await?;
-    if let (Some((dataset, key)), true) = (&only_one, rows.is_empty()) {
-        // Says what is there instead, if the chunk itself is not.
-        crate::read::chunk::find(&db, flow.as_deref(), dataset, key).await?;
-    }
     let wanted = usize::try_from(args.limit).unwrap_or(usize::MAX);
     let more = rows.len() > wanted;
     rows.truncate(wanted);

@@ -17,8 +17,7 @@ pub struct Args {
     /// Which one; without it they are listed
     pub name: Option<String>,
     /// Write its files below this directory (made where missing) instead of printing the flow
-    #[arg(long, value_name = "DIR", requires = "name")]
-    pub write: Option<PathBuf>,
+    pub dir: Option<PathBuf>,
 }
 
 /// An example and its files.
@@ -52,6 +51,11 @@ const EXAMPLES: &[Example] = &[Example {
             path: "scripts/load.sh",
             text: include_str!("example/warehouse/scripts/load.sh"),
             script: true,
+        },
+        File {
+            path: "setup.sql",
+            text: include_str!("example/warehouse/setup.sql"),
+            script: false,
         },
         File {
             path: "README.md",
@@ -93,9 +97,7 @@ pub fn run(args: Args, session: &mut Session) -> Result<Exit, Failure> {
             })
             .collect();
         session.out.show(&Listed(list))?;
-        session
-            .out
-            .say("hint: coordinator example NAME --write DIR");
+        session.out.say("hint: coordinator example NAME DIR");
         return Ok(Exit::Ok);
     };
     let Some(example) = EXAMPLES.iter().find(|one| one.name == name) else {
@@ -105,10 +107,10 @@ pub fn run(args: Args, session: &mut Session) -> Result<Exit, Failure> {
                 .hint(format!("examples: {}", names.join(", "))),
         );
     };
-    let Some(dir) = &args.write else {
+    let Some(dir) = &args.dir else {
         session.out.raw(example.files[0].text)?;
         session.out.say(format!(
-            "hint: coordinator example {name} --write DIR writes it with its scripts"
+            "hint: coordinator example {name} DIR writes it with its scripts"
         ));
         return Ok(Exit::Ok);
     };

@@ -369,7 +369,13 @@ impl Output {
 
     /// Says what went wrong and what to do next, quiet or not.
     pub fn complain(&mut self, message: &str, hint: Option<&str>) {
-        writeln!(self.stderr, "error: {message}").ok();
+        // A flow file's problems say themselves where each is an error.
+        let word = if message.starts_with("error: ") {
+            ""
+        } else {
+            "error: "
+        };
+        writeln!(self.stderr, "{word}{message}").ok();
         if let Some(hint) = hint {
             writeln!(self.stderr, "hint: {hint}").ok();
         }

@@ -16,6 +16,8 @@ pub struct Found {
     pub chunk_id: i64,
     /// Its data set.
     pub data_set_id: i32,
+    /// Its plan.
+    pub plan_id: i64,
     /// Its number in the plan, from 1.
     pub ordinal: i64,
     /// Its flow.
@@ -26,7 +28,7 @@ pub struct Found {
     pub key: String,
 }
 
-/// Finds a chunk of the plan in force by its data set and key, or by its number in the plan.
+/// Finds a chunk of the plan in force by its data set and key.
 ///
 /// # Errors
 /// [`ReadError::NotFound`] where there is none.
@@ -38,7 +40,7 @@ pub async fn find(
 ) -> Result<Found, ReadError> {
     let set = data_set::find(db, flow, dataset).await?;
     let found: Option<Found> = sqlx::query_as(
-        "select c.chunk_id, c.data_set_id, c.ordinal, f.name as flow, d.name as dataset, c.key \
+        "select c.chunk_id, c.data_set_id, c.plan_id, c.ordinal, f.name as flow, d.name as dataset, c.key \
            from odf.data_set d join odf.flow f using (flow_id) join odf.data_chunk c on c.plan_id = d.plan_id \
           where d.data_set_id = $1 and c.key = $2 \
             and exists (select from odf.chunk_state s where s.chunk_id = c.chunk_id)",

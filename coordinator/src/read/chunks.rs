@@ -1,11 +1,13 @@
 //! The list of chunks, page by page.
 
 use chrono::{DateTime, Utc};
+use common::domain::ChunkStatus;
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 use sqlx::{FromRow, PgPool};
 
 use super::error::ReadError;
+use super::{chunk, data_set};
 
 /// One chunk of a list.
 #[derive(Debug, Clone, FromRow, Serialize)]
@@ -60,11 +62,11 @@ pub struct ListFilter {
     /// Single chunks, data set and key.
     pub chunks: Vec<(String, String)>,
     /// States that people see.
-    pub status: Vec<String>,
+    pub status: Vec<ChunkStatus>,
     /// A part of the message.
     pub error: Option<String>,
-    /// `[[first, last, step], ...]`.
-    pub ranges: Option<Value>,
+    /// First and last number and the step between.
+    pub ranges: Vec<(i64, i64, i64)>,
     /// Who runs it.
     pub worker: Option<String>,
     /// Only what comes after this chunk, data set and key.
@@ -73,41 +75,115 @@ pub struct ListFilter {
     pub limit: i64,
 }
 
-/// Lists chunks in the order of their data sets and plans.
+impl ListFilter {
+    /// The stored states among those asked for, and whether a lease or a request may show before
+    /// them; `None` where any state will do.
+    fn stored(&self) -> (Option<Vec<&'static str>>, bool) {
+        use ChunkStatus::{Cancelled, Held, Resubmit, Running};
+        if self.worker.is_some() {
+            return (Some(Vec::new()), true);
+        }
+        if self.status.is_empty() {
+            return (None, false);
+        }
+        let words = self
+            .status
+            .iter()
+            .filter(|status| !matches!(status, Running | Resubmit));
+        let derived =
+            |status: &ChunkStatus| matches!(status, Running | Resubmit | Held | Cancelled);
+        (
+            Some(words.map(|status| status.word()).collect()),
+            self.status.iter().any(derived),
+        )
+    }
+}
+
+/// Where in the plans to look.
+#[derive(Debug)]
+struct Places {
+    plans: Vec<i64>,
+    chunks: Vec<i64>,
+    /// Least and greatest plan; everything where nothing is named.
+    span: (i64, i64),
+    after: Option<(i64, i64)>,
+}
+
+/// Lists chunks in the order of their plans, inputs before what is made of them.
 ///
 /// # Errors
-/// [`ReadError::NotFound`] for a data set or a chunk to start after that is not there.
+/// [`ReadError::NotFound`] for a data set or a chunk that is named and not there.
 pub async fn list(db: &PgPool, filter: &ListFilter) -> Result<Vec<ChunkRow>, ReadError> {
-    let flow = filter.flow.as_deref();
-    let named = filter
-        .datasets
+    let places = places(db, filter).await?;
+    let named = !filter.datasets.is_empty() || !filter.chunks.is_empty();
+    let (stored, derived) = filter.stored();
+    let words: Vec<&str> = filter.status.iter().map(|status| status.word()).collect();
+    let first = filter.ranges.iter().map(|range| range.0).min().unwrap_or(0);
+    let last = filter
+        .ranges
         .iter()
-        .chain(filter.chunks.iter().map(|(dataset, _)| dataset));
-    for dataset in named {
-        super::data_set::find(db, flow, dataset).await?;
-    }
-    let after = match &filter.after {
-        Some((dataset, key)) => Some(super::chunk::find(db, flow, dataset, key).await?),
-        None => None,
-    };
-    let all = filter.datasets.is_empty() && filter.chunks.is_empty();
-    let (sets, keys): (Vec<&str>, Vec<&str>) = filter
-        .chunks
+        .map(|range| range.1)
+        .max()
+        .unwrap_or(i64::MAX);
+    let ranges: Value = filter
+        .ranges
         .iter()
-        .map(|(set, key)| (set.as_str(), key.as_str()))
-        .unzip();
+        .map(|(first, last, step)| json!([first, last, step]))
+        .collect();
     Ok(sqlx::query_as(include_str!("chunks.sql"))
-        .bind(flow)
-        .bind((!all).then_some(&filter.datasets))
-        .bind(sets)
-        .bind(keys)
-        .bind((!filter.status.is_empty()).then_some(&filter.status))
+        .bind(filter.flow.as_deref())
+        .bind(places.span.0)
+        .bind(places.span.1)
+        .bind(named.then_some(places.plans))
+        .bind(places.chunks)
+        .bind(stored)
+        .bind(derived)
+        .bind((!words.is_empty()).then_some(words))
+        .bind(first)
+        .bind(last)
+        .bind((!filter.ranges.is_empty()).then_some(ranges))
         .bind(filter.error.as_deref())
-        .bind(filter.ranges.as_ref())
         .bind(filter.worker.as_deref())
-        .bind(after.as_ref().map(|after| after.data_set_id))
-        .bind(after.as_ref().map(|after| after.ordinal))
+        .bind(places.after.map(|after| after.0))
+        .bind(places.after.map(|after| after.1))
         .bind(filter.limit)
         .fetch_all(db)
         .await?)
+}
+
+async fn places(db: &PgPool, filter: &ListFilter) -> Result<Places, ReadError> {
+    let flow = filter.flow.as_deref();
+    let mut plans = Vec::new();
+    for dataset in &filter.datasets {
+        // A data set without a plan has no chunks; 0 is no plan.
+        plans.push(
+            data_set::find(db, flow, dataset)
+                .await?
+                .plan_id
+                .unwrap_or(0),
+        );
+    }
+    let (mut chunks, mut spans) = (Vec::new(), plans.clone());
+    for (dataset, key) in &filter.chunks {
+        let found = chunk::find(db, flow, dataset, key).await?;
+        chunks.push(found.chunk_id);
+        spans.push(found.plan_id);
+    }
+    let after = match &filter.after {
+        Some((dataset, key)) => {
+            let found = chunk::find(db, flow, dataset, key).await?;
+            Some((found.plan_id, found.ordinal))
+        }
+        None => None,
+    };
+    let span = match (spans.iter().min(), spans.iter().max()) {
+        (Some(first), Some(last)) => (*first, *last),
+        _ => (0, i64::MAX),
+    };
+    Ok(Places {
+        plans,
+        chunks,
+        span,
+        after,
+    })
 }

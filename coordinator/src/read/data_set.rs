@@ -16,6 +16,8 @@ pub struct Found {
     pub flow: String,
     /// Its name.
     pub name: String,
+    /// Its plan in force.
+    pub plan_id: Option<i64>,
 }
 
 /// Finds a data set by its name.
@@ -25,7 +27,7 @@ pub struct Found {
 /// have one of that name.
 pub async fn find(db: &PgPool, flow: Option<&str>, name: &str) -> Result<Found, ReadError> {
     let mut found: Vec<Found> = sqlx::query_as(
-        "select d.data_set_id, f.name as flow, d.name from odf.data_set d join odf.flow f using (flow_id) \
+        "select d.data_set_id, f.name as flow, d.name, d.plan_id from odf.data_set d join odf.flow f using (flow_id) \
           where not d.retired and d.name = $2 and ($1::text is null or f.name = $1) order by f.name",
     )
     .bind(flow)
