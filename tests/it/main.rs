@@ -25,4 +25,5 @@ mod worker_restart;
 mod sweep;
 mod transitions;
 mod worker_run;
+mod worker_start;
 mod worker_support;

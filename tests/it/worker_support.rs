@@ -118,7 +118,6 @@ impl Site {
     pub(crate) fn worker_at(&self, name: &str, port: u16) -> WorkerOptions<'_> {
         let mut command = Command::new(program());
         command
-            .arg("run")
             // By environment, so that a test's own arguments win.
             .env("ODF_WORKER_NAME", name)
             .env("ODF_SLOTS", "4")
@@ -127,12 +126,11 @@ impl Site {
             .env("ODF_DATABASE_URL", self.db.url_at(Role::Worker, port))
             .env("ODF_TIME_SCALE", SCALE.to_string())
             .env("ODF_LOG", "debug,tokio_postgres=warn")
-            .env("NO_COLOR", "1")
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped());
+            .env("NO_COLOR", "1");
         WorkerOptions {
             site: self,
             command,
+            args: Vec::new(),
             name: name.to_owned(),
         }
     }
@@ -196,14 +194,33 @@ impl Coordinator {
 pub(crate) struct WorkerOptions<'a> {
     site: &'a Site,
     command: Command,
+    args: Vec<String>,
     name: String,
 }
 
 impl WorkerOptions<'_> {
     /// More arguments.
     pub(crate) fn args(mut self, args: &[&str]) -> Self {
-        self.command.args(args);
+        self.args.extend(args.iter().map(|arg| (*arg).to_owned()));
         self
+    }
+
+    /// Runs another subcommand with the same settings to its end: exit code, stdout, stderr.
+    pub(crate) async fn output(
+        mut self,
+        subcommand: &str,
+        args: &[&str],
+    ) -> (Option<i32>, String, String) {
+        self.command.arg(subcommand).args(args).stdin(Stdio::null());
+        let mut command = self.command;
+        let output = tokio::task::spawn_blocking(move || command.output());
+        let output = output.await.unwrap().unwrap();
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        (
+            output.status.code(),
+            text(output.stdout),
+            text(output.stderr),
+        )
     }
 
     /// Starts it; its log goes to a file of its own.
@@ -212,7 +229,12 @@ impl WorkerOptions<'_> {
             .map(|n| self.site.path(&format!("{}.{n}.log", self.name)))
             .find(|path| !path.exists())
             .unwrap();
-        self.command.stderr(std::fs::File::create(&log).unwrap());
+        self.command
+            .arg("run")
+            .args(&self.args)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(std::fs::File::create(&log).unwrap());
         // A group of its own: the terminal's Ctrl-C is the tests' and not the workers'.
         let child = self.command.process_group(0).spawn().unwrap();
         WorkerProcess { child, log }

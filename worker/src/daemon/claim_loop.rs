@@ -82,10 +82,12 @@ impl Claims {
                 self.daemon.ask_reconcile();
             }
         }
-        if self.pending.is_none() && self.reconcile_is_due() && !unheard {
-            if let Err(error) = self.reconcile(&session).await {
-                return self.failed("reconcile", &error);
-            }
+        if self.pending.is_none()
+            && self.reconcile_is_due()
+            && !unheard
+            && let Err(error) = self.reconcile(&session).await
+        {
+            return self.failed("reconcile", &error);
         }
         if self.daemon.pauses.active() || unheard || free == 0 {
             return self.daemon.config.liveness.poll;

@@ -41,6 +41,7 @@ use self::settle::Ended;
 use crate::attempt::{WorkerEnv, clean_work_dir};
 use crate::guard::GuardHandle;
 
+pub(crate) use self::facts::free_bytes;
 pub(crate) use self::guard_watch::start_guard;
 pub(crate) use self::secrets::worker_env;
 
