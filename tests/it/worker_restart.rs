@@ -123,7 +123,8 @@ async fn a_lost_session_is_replaced_and_its_attempts_end() {
 
 #[tokio::test]
 async fn a_stopped_worker_leaves_no_script_behind() {
-    let site = Site::new(&Shape::single(1)).await;
+    // The shortest silence that there is: the guard must be as quick.
+    let site = Site::new(&Shape::single(1).with("extract", "silence: 5s")).await;
     site.script(STUBBORN);
     let worker = site.worker("w1").start();
     let child = site.until_witnessed("child ").await;
@@ -135,6 +136,11 @@ async fn a_stopped_worker_leaves_no_script_behind() {
         (!lives(&script) && !lives(&child)).then_some(())
     })
     .await;
+    assert_eq!(
+        site.count("mid", "running").await,
+        1,
+        "dead before its lease is anybody's"
+    );
     // The lease comes free by silence; then the worker wakes up and finds its session over.
     site.until_count("mid", "ready", 1).await;
     site.script(QUICK);

@@ -137,15 +137,7 @@ impl Site {
 
     /// A coordinator in this process, on the same short time.
     pub(crate) fn coordinator(&self) -> Coordinator {
-        let shutdown = Shutdown::new();
-        let settings = ServeSettings {
-            url: SecretString::from(self.db.url(Role::Coordinator)),
-            script_dir: None,
-            time_scale: f64::from(SCALE),
-        };
-        let mut tasks = JoinSet::new();
-        tasks.spawn(serve(settings, shutdown.clone()));
-        Coordinator { shutdown, tasks }
+        coordinator_at(&self.db.url(Role::Coordinator))
     }
 
     /// How many chunks of a data set have a status.
@@ -174,6 +166,19 @@ impl Site {
             )
             .await
     }
+}
+
+/// A coordinator of any database, on the same short time.
+pub(crate) fn coordinator_at(url: &str) -> Coordinator {
+    let shutdown = Shutdown::new();
+    let settings = ServeSettings {
+        url: SecretString::from(url.to_owned()),
+        script_dir: None,
+        time_scale: f64::from(SCALE),
+    };
+    let mut tasks = JoinSet::new();
+    tasks.spawn(serve(settings, shutdown.clone()));
+    Coordinator { shutdown, tasks }
 }
 
 /// A coordinator in this process; ends with the value.

@@ -8,6 +8,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 use common::domain::size::parse_bytes;
 use common::runtime::{Shutdown, telemetry};
+use common::secret::literal_url_password;
 use secrecy::SecretString;
 
 use crate::daemon::config::{
@@ -127,6 +128,11 @@ pub fn main() -> ExitCode {
     let cli = Cli::parse();
     if let Err(error) = telemetry::init(None) {
         return complain(&error.to_string());
+    }
+    if std::env::args().any(|arg| literal_url_password(&arg).is_some()) {
+        tracing::warn!(
+            "a password on the command line can be read by every user of this host (hint: set ODF_DATABASE_URL)"
+        );
     }
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .enable_all()
