@@ -10,6 +10,7 @@ mod cut_after_commit;
 mod floor;
 mod limits;
 mod plan;
+mod plans_of_functions;
 mod reconcile;
 mod register;
 mod requests;

@@ -10,6 +10,7 @@
 pub(crate) mod actor;
 pub(crate) mod cluster;
 pub(crate) mod db;
+pub(crate) mod explained;
 pub(crate) mod flow;
 pub(crate) mod process;
 pub(crate) mod proxy;
