@@ -9,5 +9,6 @@ pub mod install;
 pub mod leader;
 pub mod loops;
 pub mod planner;
+pub mod read;
 pub mod serve;
 pub mod split;

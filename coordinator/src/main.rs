@@ -2,7 +2,10 @@
 
 use std::process::ExitCode;
 
+use clap::Parser as _;
+use coordinator::cli::{self, Cli};
+
 #[tokio::main]
 async fn main() -> ExitCode {
-    coordinator::cli::run().await
+    cli::run(Cli::parse()).await
 }

@@ -53,54 +53,95 @@ language plpgsql security definer set search_path = odf, pg_temp as $$
 declare
   v_ids bigint[];
   v_attempts int[];
-  v_taken int;
-  v_epoch bigint := odf.epoch() << 32;
+  v_taken int := 0;
 begin
-  -- LIMIT stands inside the materialized CTE: on the inner side of a join it would lock more rows.
-  with picked as materialized (
-    select lane_id, seq from ready where lane_id = p_lane and seq >= p_floor
-     order by seq limit p_room for update skip locked
-  ), taken as (
-    delete from ready r using picked p where r.lane_id = p.lane_id and r.seq = p.seq
-    returning r.seq, r.chunk_id, r.attempt
-  )
-  select array_agg(chunk_id order by seq), array_agg(attempt order by seq) into v_ids, v_attempts from taken;
-  if v_ids is null then
-    return 0;
-  end if;
-  -- Own rows and inputs are locked against resubmit, hold and cancel, in id order as everywhere.
-  perform from chunk_state c
-    where c.chunk_id = any (v_ids)
-       or c.chunk_id in (select e.input_id from chunk_edge e where e.chunk_id = any (v_ids))
-    order by c.chunk_id for share;
-  with mine as (
-    select t.chunk_id, t.attempt
-      from unnest(v_ids, v_attempts) as t(chunk_id, attempt)
+  for v_round in 1 .. 20 loop
+    -- LIMIT stands inside the materialized CTE: on the inner side of a join it would lock more rows.
+    with picked as materialized (
+      select lane_id, seq from ready where lane_id = p_lane and seq >= p_floor
+       order by seq limit p_room - v_taken for update skip locked
+    ), taken as (
+      delete from ready r using picked p where r.lane_id = p.lane_id and r.seq = p.seq
+      returning r.seq, r.chunk_id, r.attempt
+    )
+    select array_agg(chunk_id order by seq), array_agg(attempt order by seq) into v_ids, v_attempts from taken;
+    exit when v_ids is null;
+    v_taken := v_taken + odf.lease_chunks(p_session, p_request, p_lane, v_ids, v_attempts, p_now);
+    exit when v_taken >= p_room;
+    if v_taken = 0 then
+      perform odf.drop_stale_rows(p_lane, p_floor, 1000);
+    end if;
+  end loop;
+  return v_taken;
+end $$;
+
+-- Leases those of the given chunks that are still to be had; answers how many.
+create or replace function odf.lease_chunks(
+  p_session bigint, p_request bigint, p_lane int, p_ids bigint[], p_attempts int[], p_now timestamptz) returns int
+language plpgsql security definer set search_path = odf, pg_temp as $$
+declare
+  v_epoch bigint := odf.epoch() << 32;
+  v_locked bigint[];
+  v_job int := (select job_id from lane where lane_id = p_lane);
+  v_whole boolean := odf.fan_in_complete(v_job);
+  v_mark bigint[] := odf.fan_in_mark(v_job);
+  v_taken int;
+begin
+  -- Own rows and inputs are locked against resubmit, hold and cancel, in id order as everywhere. The
+  -- ids are collected first: one condition on both would be a scan of all chunks.
+  v_locked := array(select unnest(p_ids) union select input_id from chunk_edge where chunk_id = any (p_ids));
+  perform from chunk_state where chunk_id = any (v_locked) order by chunk_id for share;
+  -- A chunk may stand in the queue twice (held and resubmitted meanwhile).
+  with mine as materialized (
+    select distinct t.chunk_id, t.attempt
+      from unnest(p_ids, p_attempts) as t(chunk_id, attempt)
       join chunk_state c on c.chunk_id = t.chunk_id and c.status = 'ready' and c.attempt_no + 1 = t.attempt
-  ), inputs as (
-    select m.chunk_id, bool_and(i.status = 'validated' and not i.removed) as good,
-           array_agg(i.chunk_id order by i.chunk_id) as ids,
-           array_agg(i.generation order by i.chunk_id) as gens
+     where c.chunk_id = any (p_ids)
+  ), input as materialized (
+    select m.chunk_id, i.chunk_id as id, i.generation, i.status = 'validated' as there, i.removed
       from mine m join chunk_edge e on e.chunk_id = m.chunk_id join chunk_state i on i.chunk_id = e.input_id
-     group by m.chunk_id
-  ), good as (
-    select m.chunk_id, m.attempt, coalesce(i.ids, '{}') as ids, coalesce(i.gens, '{}') as gens
-      from mine m left join inputs i using (chunk_id)
-     where coalesce(i.good, true)
+     where i.chunk_id = any (v_locked)
+  ), inputs as (
+    select chunk_id, bool_and(there and not removed) as good,
+           array_agg(id order by id) as ids, array_agg(generation order by id) as gens
+      from input group by chunk_id
   ), leased as (
     insert into lease (chunk_id, fence, attempt, session_id, lane_id, job_id, data_set_id, request_no, silence,
                        input_ids, input_gens, fan_in_mark, claimed_at)
-    select g.chunk_id, v_epoch | g.attempt, g.attempt, p_session, p_lane, j.job_id, j.data_set_id, p_request, j.silence,
-           g.ids, g.gens, odf.fan_in_mark(j.job_id), p_now
-      from good g, lane n join job j using (job_id) where n.lane_id = p_lane
+    select m.chunk_id, v_epoch | m.attempt, m.attempt, p_session, p_lane, j.job_id, j.data_set_id, p_request, j.silence,
+           coalesce(i.ids, '{}'), coalesce(i.gens, '{}'), v_mark, p_now
+      from mine m left join inputs i using (chunk_id), job j
+     where j.job_id = v_job and v_whole and coalesce(i.good, true)
     on conflict (chunk_id) do nothing
     returning chunk_id
   ), back_to_waiting as (
     update chunk_state c set status = 'waiting', changed_at = p_now
-      from inputs i where c.chunk_id = i.chunk_id and not i.good and c.status = 'ready'
+      from mine m left join inputs i using (chunk_id)
+     where c.chunk_id = m.chunk_id and c.status = 'ready' and not (v_whole and coalesce(i.good, true))
+       and not exists (select from lease l where l.chunk_id = c.chunk_id)
+  ), made_again as (
+    -- An input whose data was given up under its keep rule is made again first: by the next pass that
+    -- applies requests, because here its row is locked only against change.
+    insert into chunk_request (chunk_id, verb, reason, requested_by, requested_at)
+    select distinct id, 'resubmit', 'its data was removed and is needed again', session_user, p_now
+      from input where there and removed and not exists (select from chunk_request r where r.chunk_id = input.id)
   )
   select count(*) into v_taken from leased;
   return v_taken;
+end $$;
+
+-- Clears the head of a lane of rows whose chunks are not to be had any more (held or cancelled by the
+-- thousand), so that a claim need not take them one by one.
+create or replace function odf.drop_stale_rows(p_lane int, p_floor bigint, p_limit int) returns void
+language plpgsql security definer set search_path = odf, pg_temp as $$
+begin
+  with head as materialized (
+    select lane_id, seq, chunk_id, attempt from ready where lane_id = p_lane and seq >= p_floor
+     order by seq limit p_limit for update skip locked
+  )
+  delete from ready r using head h
+   where r.lane_id = h.lane_id and r.seq = h.seq
+     and not exists (select from chunk_state c where c.chunk_id = h.chunk_id and c.status = 'ready' and c.attempt_no + 1 = h.attempt);
 end $$;
 
 -- How many more chunks of a lane may run before its output's buffer is full. Locks the lane's row,

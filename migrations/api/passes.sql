@@ -93,10 +93,16 @@ declare
   v_moved int := 0;
   v_seen bigint;
   v_lowest bigint;
+  v_last bigint;
   l record;
 begin
   perform odf.prove_term(p_term);
+  -- Read before the snapshots below: whoever drew a number up to this one had begun before them.
+  select last_value into v_last from ready_seq;
   for l in select lane_id, floor_seq from lane order by lane_id loop
+    -- Never waits for a lane: claims take several in another order.
+    perform from lane where lane_id = l.lane_id for no key update skip locked;
+    continue when not found;
     select seq into v_lowest from ready where lane_id = l.lane_id and seq >= l.floor_seq order by seq limit 1;
     select max(seen_seq) into v_seen from floor_probe
      where lane_id = l.lane_id and probed_at <= v_now - interval '2 minutes' and open_xid < pg_snapshot_xmin(pg_current_snapshot());
@@ -107,7 +113,7 @@ begin
     end if;
     delete from floor_probe where lane_id = l.lane_id and probed_at <= v_now - interval '10 minutes';
     insert into floor_probe
-    values (l.lane_id, v_now, pg_snapshot_xmax(pg_current_snapshot()), coalesce(v_lowest, (select last_value from ready_seq)))
+    values (l.lane_id, v_now, pg_snapshot_xmax(pg_current_snapshot()), coalesce(v_lowest, v_last))
     on conflict do nothing;
   end loop;
   return v_moved;
@@ -123,6 +129,8 @@ declare
 begin
   perform odf.prove_term(p_term);
   for l in select lane_id, floor_seq from lane where floor_seq > 0 loop
+    perform from lane where lane_id = l.lane_id for no key update skip locked;
+    continue when not found;
     select min(seq) into v_low from ready where lane_id = l.lane_id and seq < l.floor_seq;
     if v_low is not null then
       update lane set floor_seq = v_low where lane_id = l.lane_id;
@@ -189,7 +197,7 @@ language plpgsql security definer set search_path = odf, pg_temp as $$
 declare
   v_now timestamptz := odf.clock();
   v_kept interval := (select attempts_kept from installation);
-  v_week timestamptz;
+  v_week timestamp;
   v_name text;
   v_made int := 0;
   v_dropped int := 0;
@@ -197,13 +205,14 @@ declare
 begin
   perform odf.prove_term(p_term);
   for p in select unnest(array['attempt', 'event']) as parent, unnest(array['ended_at', 'at']) as col loop
-    for v_week in select generate_series(date_trunc('week', v_now), date_trunc('week', v_now) + interval '4 weeks', interval '1 week') loop
-      v_name := p.parent || to_char(v_week at time zone 'UTC', '_YYYYMMDD');
+    -- Weeks of UTC, whatever the zone of the session.
+    for v_week in select date_trunc('week', v_now at time zone 'UTC') + n * interval '1 week' from generate_series(0, 4) n loop
+      v_name := p.parent || to_char(v_week, '_YYYYMMDD');
       if to_regclass('odf.' || v_name) is null then
         -- Rows of that week that are in the default partition would refuse the new one: then it stays there.
         begin
           execute format('create table odf.%I partition of odf.%I for values from (%L) to (%L)',
-                         v_name, p.parent, v_week, v_week + interval '1 week');
+                         v_name, p.parent, v_week at time zone 'UTC', (v_week + interval '1 week') at time zone 'UTC');
           v_made := v_made + 1;
         exception when check_violation then null;
         end;
@@ -212,7 +221,7 @@ begin
     for v_name in
       select c.relname from pg_inherits i join pg_class c on c.oid = i.inhrelid
        where i.inhparent = ('odf.' || p.parent)::regclass and c.relname ~ '_[0-9]{8}$'
-         and to_date(right(c.relname, 8), 'YYYYMMDD') + interval '1 week' < v_now - v_kept
+         and (to_date(right(c.relname, 8), 'YYYYMMDD') + interval '1 week') at time zone 'UTC' < v_now - v_kept
     loop
       execute format('drop table odf.%I', v_name);
       v_dropped := v_dropped + 1;

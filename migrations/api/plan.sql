@@ -16,7 +16,8 @@ begin
     raise exception 'data set % has a sealed plan', d.name
       using errcode = 'OD011', hint = 'A sealed plan is never recomputed: its chunks are what was and will be moved.';
   end if;
-  select plan_id into v_left from plan where data_set_id = p_data_set and state = 'writing';
+  -- Locked, so that a batch of the interrupted writer is in before its chunks are deleted, or refused.
+  select plan_id into v_left from plan where data_set_id = p_data_set and state = 'writing' for update;
   if found then
     perform odf.discard_plan(v_left);
   end if;
@@ -98,6 +99,10 @@ begin
   select chunk_id, data_set_id, case when v_made then 'waiting' else 'validated' end::chunk_status,
          case when v_made then 0 else 1 end, v_now
     from data_chunk where plan_id = p_plan order by chunk_id;
+  if p_chunks >= 1000 then
+    -- The protocol's plans must not wait for autovacuum to learn that these tables have grown.
+    analyze data_chunk, chunk_state, chunk_edge;
+  end if;
   perform odf.log_event('plan.sealed', (select name from data_set where data_set_id = p.data_set_id), format('%s chunks', p_chunks));
 end $$;
 

@@ -21,12 +21,17 @@ begin
      where not exists (select from chunk_request r where r.chunk_id = id);
     perform odf.apply_requests(v_gone);
   end if;
+  -- Whether a job's whole inputs are there is asked once a job, not once a chunk.
+  with able as materialized (
+    select j.data_set_id from job j
+     where not j.retired and j.data_set_id in (select data_set_id from chunk_state where chunk_id = any (p_chunks))
+       and odf.fan_in_complete(j.job_id)
+  )
   select array_agg(c.chunk_id order by c.chunk_id) into v_ready
-    from chunk_state c join job j on j.data_set_id = c.data_set_id and not j.retired
+    from chunk_state c join able using (data_set_id)
    where c.chunk_id = any (p_chunks) and c.status = 'waiting'
      and not exists (select from chunk_edge e join chunk_state i on i.chunk_id = e.input_id
-                      where e.chunk_id = c.chunk_id and (i.status <> 'validated' or i.removed))
-     and odf.fan_in_complete(j.job_id);
+                      where e.chunk_id = c.chunk_id and (i.status <> 'validated' or i.removed));
   if v_ready is null then
     return 0;
   end if;

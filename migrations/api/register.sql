@@ -22,10 +22,16 @@ begin
     raise exception 'worker name % is not usable', coalesce(quote_literal(v_name), 'NULL')
       using errcode = 'OD002', hint = 'Use 1 to 63 letters, digits, dots, dashes or underscores, starting with a letter or digit.';
   end if;
+  perform odf.hold_rights();
   insert into worker (name) values (v_name) on conflict (name) do nothing;
   select * into v_worker from worker where name = v_name for update;
   select * into v_other from worker_session
    where worker_id = v_worker.worker_id and state in ('active', 'silent') for update;
+  if found and v_other.key_sha256 = decode(p_hello ->> 'key_sha256', 'hex') then
+    -- The same start once more: its answer was lost.
+    return jsonb_build_object('session_id', v_other.session_id, 'protocol', c_protocol, 'now', v_now,
+      'api_version', (select api_version from installation));
+  end if;
   if found then
     raise exception 'a worker named % is already at work: host %, process %, last heard %',
       quote_literal(v_name), v_other.host, v_other.pid, date_trunc('second', v_other.beat_at)

@@ -6,6 +6,11 @@ language plpgsql security definer set search_path = odf, pg_temp as $$
 declare
   s worker_session;
 begin
+  if current_setting('transaction_isolation') <> 'read committed' then
+    -- An older snapshot would show rights and leases as they were before this call waited.
+    raise exception 'transaction isolation is %, read committed was expected', current_setting('transaction_isolation')
+      using errcode = 'OD002', hint = 'Call odf functions outside a transaction of your own.';
+  end if;
   if p_lock then
     select * into s from worker_session where session_id = p_session for no key update;
   else

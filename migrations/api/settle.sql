@@ -31,10 +31,15 @@ begin
   select coalesce(jsonb_agg(jsonb_build_object('chunk_id', i.chunk_id, 'fence', i.fence, 'answer',
            case when i.chunk_id = any (v_stale) then 'stale_input'
                 when i.chunk_id = any (v_ended) then 'applied'
+                -- A publication was recorded only if it is there: a lease that was handed back, or whose
+                -- inputs were stale, has the same last fence.
+                when i.outcome = 'validated' then
+                  case when exists (select from publication p where p.chunk_id = i.chunk_id and p.fence = i.fence
+                                       and p.worker = v_worker) then 'already_applied' else 'lease_lost' end
                 when c.last_fence = i.fence and c.last_session = p_session then 'already_applied'
                 else 'lease_lost' end)), '[]')
     into v_answers
-    from jsonb_to_recordset(p_items) as i(chunk_id bigint, fence bigint)
+    from jsonb_to_recordset(p_items) as i(chunk_id bigint, fence bigint, outcome text)
     left join chunk_state c on c.chunk_id = i.chunk_id;
   if v_ended is null then
     return v_answers;

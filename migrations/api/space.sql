@@ -118,6 +118,9 @@ begin
       when l.free < l.min_free * case when l.blocked is null then 1 else 1.05 end
         then format('%s has %s free, %s wanted', l.connection, pg_size_pretty(l.free), pg_size_pretty(l.min_free)) end;
     if (v_why is null) <> (l.blocked is null) then
+      -- Never waits for a lane: claims take several in another order.
+      perform from lane where lane_id = l.lane_id for no key update skip locked;
+      continue when not found;
       update lane set blocked = v_why where lane_id = l.lane_id;
       perform odf.log_event(case when v_why is null then 'lane.open' else 'lane.blocked' end, l.name, coalesce(v_why, 'there is room again'));
       v_changed := v_changed + 1;

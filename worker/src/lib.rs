@@ -1,3 +1,7 @@
 //! The worker: runs attempts of chunks and publishes what they made.
 
+pub mod attempt;
+pub mod cli;
+pub mod daemon;
 pub mod guard;
+pub mod job;

@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod support;
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
@@ -12,22 +14,11 @@ use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use support::{LIMIT, alive, guard_settings, pids_in, until};
 use tempfile::TempDir;
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
-use worker::guard::{GuardHandle, GuardSettings, GuardedScript, KeeperEvent, ScriptSpec, Stop};
-
-const LIMIT: Duration = Duration::from_secs(30);
-
-fn settings(dir: &Path) -> GuardSettings {
-    GuardSettings {
-        program: PathBuf::from(env!("CARGO_BIN_EXE_worker")),
-        tick_every: Duration::from_millis(100),
-        tick_timeout: Duration::from_secs(2),
-        start_timeout: Duration::from_secs(20),
-        ..GuardSettings::new(dir.join("guard.lock"))
-    }
-}
+use worker::guard::{GuardHandle, GuardedScript, KeeperEvent, Output, ScriptSpec, Stop};
 
 /// A script with an open output, below a directory.
 struct Script {
@@ -52,7 +43,7 @@ fn script(dir: &Path, name: &str, text: &str) -> Script {
                 ("DIR".into(), path(dir)),
             ],
             cwd: path(dir),
-            output: path(&fifo),
+            output: Output::Fifo(path(&fifo)),
             linger_ms: 300,
         },
         output,
@@ -63,43 +54,6 @@ async fn all_output(mut output: pipe::Receiver) -> String {
     let mut text = Vec::new();
     output.read_to_end(&mut text).await.unwrap();
     String::from_utf8(text).unwrap()
-}
-
-/// Waits for a condition, generously.
-async fn until(what: &str, mut condition: impl FnMut() -> bool) {
-    let started = std::time::Instant::now();
-    while !condition() {
-        assert!(started.elapsed() < LIMIT, "waited in vain until {what}");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-}
-
-/// Waits for a file with whole numbers, one a line, and reads them.
-async fn pids_in(file: &Path, count: usize) -> Vec<i32> {
-    let read = || -> Vec<i32> {
-        let text = fs::read_to_string(file).unwrap_or_default();
-        text.lines()
-            .filter_map(|line| line.trim().parse().ok())
-            .collect()
-    };
-    until(&format!("{} has {count} pids", file.display()), || {
-        read().len() >= count
-    })
-    .await;
-    read()
-}
-
-fn alive(pid: i32) -> bool {
-    let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) else {
-        return false;
-    };
-    // A zombie is dead; who reaps it does not matter here.
-    !stat
-        .rsplit(')')
-        .next()
-        .unwrap_or("")
-        .trim_start()
-        .starts_with(['Z', 'X'])
 }
 
 async fn events(mut guarded: GuardedScript) -> Vec<KeeperEvent> {
@@ -127,7 +81,9 @@ while [ $(wc -l < "$DIR/pids") -lt 4 ]; do sleep 0.02; done
 #[tokio::test]
 async fn a_script_runs_with_its_arguments_and_environment_and_its_end_is_told() {
     let dir = TempDir::new().unwrap();
-    let guard = GuardHandle::start(settings(dir.path())).await.unwrap();
+    let guard = GuardHandle::start(guard_settings(dir.path()))
+        .await
+        .unwrap();
     let mut run = script(
         dir.path(),
         "s.sh",
@@ -167,9 +123,13 @@ async fn a_script_gets_no_file_of_ours() {
         nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::empty()),
     )
     .unwrap();
-    let guard = GuardHandle::start(settings(dir.path())).await.unwrap();
+    let guard = GuardHandle::start(guard_settings(dir.path()))
+        .await
+        .unwrap();
     let run = script(dir.path(), "s.sh", "#!/bin/sh\nexec ls -l /proc/self/fd\n");
-    let fifo = run.spec.output.clone();
+    let Output::Fifo(fifo) = run.spec.output.clone() else {
+        panic!("a FIFO");
+    };
     events(guard.spawn(run.spec).await.unwrap()).await;
     let text = all_output(run.output).await;
     let open: Vec<&str> = text
@@ -181,9 +141,43 @@ async fn a_script_gets_no_file_of_ours() {
 }
 
 #[tokio::test]
+async fn a_script_has_no_signal_blocked_or_ignored() {
+    let dir = TempDir::new().unwrap();
+    let guard = GuardHandle::start(guard_settings(dir.path()))
+        .await
+        .unwrap();
+    let run = script(
+        dir.path(),
+        "s.sh",
+        "#!/bin/sh\nexec grep -E '^Sig(Blk|Ign)' /proc/self/status\n",
+    );
+    events(guard.spawn(run.spec).await.unwrap()).await;
+    let text = all_output(run.output).await;
+    let masks: Vec<u64> = text
+        .lines()
+        .map(|line| u64::from_str_radix(line.split_once('\t').unwrap().1, 16).unwrap())
+        .collect();
+    // The two signals that the C library keeps for itself may be ignored.
+    let library = (1 << 31) | (1 << 32);
+    assert_eq!(masks.len(), 2, "{text}");
+    assert!(masks[0] == 0 && masks[1] & !library == 0, "{text}");
+    // An end by TERM alone, of a script that does nothing about it.
+    let run = script(dir.path(), "t.sh", "#!/bin/sh\nexec sleep 600\n");
+    let guarded = guard.spawn(run.spec).await.unwrap();
+    guarded.stop(Stop::Term);
+    let ended = KeeperEvent::Exited {
+        code: None,
+        signal: Some(15),
+    };
+    assert_eq!(events(guarded).await[0], ended);
+}
+
+#[tokio::test]
 async fn whatever_outlives_its_script_is_killed() {
     let dir = TempDir::new().unwrap();
-    let guard = GuardHandle::start(settings(dir.path())).await.unwrap();
+    let guard = GuardHandle::start(guard_settings(dir.path()))
+        .await
+        .unwrap();
     // Another attempt of the same worker is not touched by it.
     let other = script(dir.path(), "other.sh", "#!/bin/sh\nexec sleep 600\n");
     let other = guard.spawn(other.spec).await.unwrap();
@@ -201,9 +195,32 @@ async fn whatever_outlives_its_script_is_killed() {
 }
 
 #[tokio::test]
+async fn a_process_that_never_stays_the_same_is_caught() {
+    let dir = TempDir::new().unwrap();
+    let guard = GuardHandle::start(guard_settings(dir.path()))
+        .await
+        .unwrap();
+    // Each one starts the next in a session of its own and is gone after a moment.
+    let run = script(
+        dir.path(),
+        "s.sh",
+        "#!/bin/sh\necho $$ >> \"$DIR/pids\"\nsetsid \"$0\" &\nexit 0\n",
+    );
+    let all = events(guard.spawn(run.spec).await.unwrap()).await;
+    assert!(
+        matches!(all.last(), Some(KeeperEvent::Gone { fault: None, .. })),
+        "{all:?}"
+    );
+    let pids = pids_in(&dir.path().join("pids"), 10).await;
+    assert!(pids.iter().all(|pid| !alive(*pid)));
+}
+
+#[tokio::test]
 async fn a_short_tail_of_a_pipeline_may_finish() {
     let dir = TempDir::new().unwrap();
-    let guard = GuardHandle::start(settings(dir.path())).await.unwrap();
+    let guard = GuardHandle::start(guard_settings(dir.path()))
+        .await
+        .unwrap();
     let mut run = script(
         dir.path(),
         "s.sh",
@@ -224,7 +241,9 @@ async fn a_short_tail_of_a_pipeline_may_finish() {
 #[tokio::test]
 async fn term_reaches_every_process_and_kill_ends_those_that_ignore_it() {
     let dir = TempDir::new().unwrap();
-    let guard = GuardHandle::start(settings(dir.path())).await.unwrap();
+    let guard = GuardHandle::start(guard_settings(dir.path()))
+        .await
+        .unwrap();
     let run = script(
         dir.path(),
         "s.sh",
@@ -261,7 +280,9 @@ async fn term_reaches_every_process_and_kill_ends_those_that_ignore_it() {
 #[tokio::test]
 async fn what_cannot_be_started_is_refused_with_the_reason() {
     let dir = TempDir::new().unwrap();
-    let guard = GuardHandle::start(settings(dir.path())).await.unwrap();
+    let guard = GuardHandle::start(guard_settings(dir.path()))
+        .await
+        .unwrap();
     for (name, text, errno) in [
         ("no-shebang", "echo hello\n", nix::libc::ENOEXEC),
         (
@@ -282,7 +303,9 @@ async fn what_cannot_be_started_is_refused_with_the_reason() {
 #[tokio::test]
 async fn a_guard_that_is_killed_leaves_nothing_and_is_reported() {
     let dir = TempDir::new().unwrap();
-    let guard = GuardHandle::start(settings(dir.path())).await.unwrap();
+    let guard = GuardHandle::start(guard_settings(dir.path()))
+        .await
+        .unwrap();
     let run = script(dir.path(), "s.sh", &format!("{FAMILY}sleep 600\n"));
     let guarded = guard.spawn(run.spec).await.unwrap();
     let script_pid = guarded.pid();
@@ -295,14 +318,18 @@ async fn a_guard_that_is_killed_leaves_nothing_and_is_reported() {
     assert!(reason.contains("signal: 9"), "{reason}");
     assert_eq!(events(guarded).await, []);
     // A new guard is ready only when the scripts of the old one are dead.
-    let _next = GuardHandle::start(settings(dir.path())).await.unwrap();
+    let _next = GuardHandle::start(guard_settings(dir.path()))
+        .await
+        .unwrap();
     assert!(pids.iter().all(|pid| !alive(*pid)), "{pids:?}");
 }
 
 #[tokio::test]
 async fn a_keeper_that_is_killed_takes_its_tree_along() {
     let dir = TempDir::new().unwrap();
-    let guard = GuardHandle::start(settings(dir.path())).await.unwrap();
+    let guard = GuardHandle::start(guard_settings(dir.path()))
+        .await
+        .unwrap();
     let run = script(dir.path(), "s.sh", &format!("{FAMILY}sleep 600\n"));
     let guarded = guard.spawn(run.spec).await.unwrap();
     let script_pid = guarded.pid();
@@ -317,6 +344,42 @@ async fn a_keeper_that_is_killed_takes_its_tree_along() {
     assert_eq!(guard.lost(), None, "the guard goes on");
 }
 
+#[tokio::test]
+async fn a_keeper_that_is_stopped_kills_all_the_same() {
+    let dir = TempDir::new().unwrap();
+    let guard = GuardHandle::start(guard_settings(dir.path()))
+        .await
+        .unwrap();
+    let run = script(dir.path(), "s.sh", "#!/bin/sh\nexec sleep 600\n");
+    let guarded = guard.spawn(run.spec).await.unwrap();
+    let pid = guarded.pid();
+    kill(Pid::from_raw(parent(pid)), Signal::SIGSTOP).unwrap();
+    guarded.stop(Stop::Kill);
+    let all = events(guarded).await;
+    assert!(
+        matches!(all.last(), Some(KeeperEvent::Gone { .. })),
+        "{all:?}"
+    );
+    assert!(!alive(pid));
+}
+
+#[tokio::test]
+async fn a_guard_that_is_stopped_is_ended_with_its_scripts() {
+    let dir = TempDir::new().unwrap();
+    let guard = GuardHandle::start(guard_settings(dir.path()))
+        .await
+        .unwrap();
+    let run = script(dir.path(), "s.sh", "#!/bin/sh\nexec sleep 600\n");
+    let guarded = guard.spawn(run.spec).await.unwrap();
+    let pid = guarded.pid();
+    kill(Pid::from_raw(parent(parent(pid))), Signal::SIGSTOP).unwrap();
+    let reason = tokio::time::timeout(LIMIT, guard.until_lost())
+        .await
+        .unwrap();
+    assert!(reason.contains("did not answer"), "{reason}");
+    until("the script is dead", || !alive(pid)).await;
+}
+
 fn parent(pid: i32) -> i32 {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
     let rest = stat.rsplit(')').next().unwrap();
@@ -326,8 +389,10 @@ fn parent(pid: i32) -> i32 {
 #[tokio::test]
 async fn two_workers_cannot_share_a_lock_and_shutdown_frees_it() {
     let dir = TempDir::new().unwrap();
-    let guard = GuardHandle::start(settings(dir.path())).await.unwrap();
-    let mut impatient = settings(dir.path());
+    let guard = GuardHandle::start(guard_settings(dir.path()))
+        .await
+        .unwrap();
+    let mut impatient = guard_settings(dir.path());
     impatient.start_timeout = Duration::from_millis(300);
     let error = GuardHandle::start(impatient).await.unwrap_err();
     assert!(error.to_string().contains("another worker"), "{error}");
@@ -335,7 +400,9 @@ async fn two_workers_cannot_share_a_lock_and_shutdown_frees_it() {
     let guarded = guard.spawn(run.spec).await.unwrap();
     tokio::time::timeout(LIMIT, guard.shutdown()).await.unwrap();
     assert!(!alive(guarded.pid()));
-    GuardHandle::start(settings(dir.path())).await.unwrap();
+    GuardHandle::start(guard_settings(dir.path()))
+        .await
+        .unwrap();
 }
 
 /// Not a test by itself: run as a process of its own, it holds a guard until it is killed.
@@ -344,7 +411,7 @@ async fn helper_that_holds_a_guard() {
     let Some(dir) = std::env::var_os("ODF_TEST_GUARD_DIR").map(PathBuf::from) else {
         return;
     };
-    let guard = GuardHandle::start(settings(&dir)).await.unwrap();
+    let guard = GuardHandle::start(guard_settings(&dir)).await.unwrap();
     let run = script(
         &dir,
         "s.sh",
@@ -374,7 +441,9 @@ async fn a_worker_killed_with_9_leaves_no_descendant() {
     let (mut child, pids) = holder(dir.path()).await;
     child.kill().unwrap();
     child.wait().unwrap();
-    let _next = GuardHandle::start(settings(dir.path())).await.unwrap();
+    let _next = GuardHandle::start(guard_settings(dir.path()))
+        .await
+        .unwrap();
     assert!(pids.iter().all(|pid| !alive(*pid)), "{pids:?}");
 }
 
@@ -391,7 +460,9 @@ async fn a_worker_that_is_stopped_loses_its_scripts_after_the_tick_timeout() {
     .await;
     assert!(stopped.elapsed() > Duration::from_millis(1500));
     // The stopped worker's lock is free although it is still there.
-    GuardHandle::start(settings(dir.path())).await.unwrap();
+    GuardHandle::start(guard_settings(dir.path()))
+        .await
+        .unwrap();
     assert!(alive(worker.as_raw()));
     child.kill().unwrap();
     child.wait().unwrap();
@@ -400,7 +471,9 @@ async fn a_worker_that_is_stopped_loses_its_scripts_after_the_tick_timeout() {
 #[tokio::test]
 async fn a_terminal_or_a_service_manager_does_not_end_the_guard() {
     let dir = TempDir::new().unwrap();
-    let guard = GuardHandle::start(settings(dir.path())).await.unwrap();
+    let guard = GuardHandle::start(guard_settings(dir.path()))
+        .await
+        .unwrap();
     let run = script(dir.path(), "s.sh", "#!/bin/sh\nread line < go; exit 0\n");
     nix::unistd::mkfifo(&dir.path().join("go"), nix::sys::stat::Mode::S_IRWXU).unwrap();
     let guarded = guard.spawn(run.spec).await.unwrap();

@@ -11,9 +11,9 @@ use glob::{MatchOptions, Pattern};
 #[derive(Debug, thiserror::Error)]
 pub enum FilesError {
     /// The root is not a directory that can be read.
-    #[error("a readable directory was expected at the connection's root {}: {problem}; hint: check that it is mounted on this host under the same path", root.display())]
+    #[error("a readable directory was expected at {}: {problem}; hint: check that it is mounted on this host under the same path", root.display())]
     Root {
-        /// The root.
+        /// The connection's root, or the script directory.
         root: PathBuf,
         /// What the system said.
         problem: String,
@@ -29,8 +29,10 @@ pub enum FilesError {
         problem: String,
     },
     /// A path that is absolute or leads out of the root.
-    #[error("a path below the connection's root was expected, found {path:?}: {problem}")]
+    #[error("a path below {} was expected, found {path:?}: {problem}; hint: write it relative, without `..`", root.display())]
     Outside {
+        /// The connection's root, or the script directory.
+        root: PathBuf,
         /// The path.
         path: String,
         /// How it leaves.
@@ -244,12 +246,13 @@ fn refuse_outside(path: &str) -> Result<(), &'static str> {
 /// part leads out of the root through a link.
 pub fn resolve(root: &Path, path: &str) -> Result<PathBuf, FilesError> {
     let outside = |problem| FilesError::Outside {
+        root: root.to_owned(),
         path: path.to_owned(),
         problem,
     };
     refuse_outside(path).map_err(outside)?;
-    let root = real_root(root)?;
-    let whole = root.join(path);
+    let real_root = real_root(root)?;
+    let whole = real_root.join(path);
     let mut existing = whole.as_path();
     loop {
         // A link to nothing exists as a link: symlink_metadata sees it where canonicalize fails.
@@ -257,13 +260,13 @@ pub fn resolve(root: &Path, path: &str) -> Result<PathBuf, FilesError> {
             let real = existing
                 .canonicalize()
                 .map_err(|_| outside("a link in it leads nowhere"))?;
-            if real.starts_with(&root) {
+            if real.starts_with(&real_root) {
                 return Ok(whole);
             }
             return Err(outside("a link in it leads out of the root"));
         }
         match existing.parent() {
-            Some(parent) if parent.starts_with(&root) => existing = parent,
+            Some(parent) if parent.starts_with(&real_root) => existing = parent,
             _ => return Ok(whole),
         }
     }

@@ -84,6 +84,18 @@ impl PgTarget {
         format!("{}/{database}", shown.join(","))
     }
 
+    /// The driver's settings: hosts, ports, user, password, database.
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// How its sessions are protected.
+    #[must_use]
+    pub fn tls_mode(&self) -> &TlsMode {
+        &self.tls
+    }
+
     /// The whole time that connecting may take: one time-out for each host and one for TLS and login.
     pub(super) fn deadline(&self) -> Duration {
         let each = self

@@ -12,6 +12,9 @@ use super::tree::Mark;
 /// Source lines are cut to about this many characters around the caret.
 const SNIPPET_WIDTH: usize = 100;
 
+/// What stands for the part of a line that was cut.
+const DOTS: &str = "...";
+
 /// How bad it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -138,6 +141,33 @@ impl fmt::Display for Diagnostic {
     }
 }
 
+/// All diagnostics as a person reads them, with their number at the end; empty for none.
+#[must_use]
+pub fn report(diagnostics: &[Diagnostic]) -> String {
+    let mut text = String::new();
+    for diagnostic in diagnostics {
+        text.push_str(&format!("{diagnostic}\n\n"));
+    }
+    let errors = diagnostics
+        .iter()
+        .filter(|diagnostic| diagnostic.is_error())
+        .count();
+    let counted = |count: usize, word: &str| match count {
+        0 => None,
+        1 => Some(format!("1 {word}")),
+        many => Some(format!("{many} {word}s")),
+    };
+    let warnings = diagnostics.len() - errors;
+    let parts: Vec<String> = [counted(errors, "error"), counted(warnings, "warning")]
+        .into_iter()
+        .flatten()
+        .collect();
+    if !parts.is_empty() {
+        text.push_str(&format!("{}\n", parts.join(", ")));
+    }
+    text
+}
+
 /// The text that diagnostics point into.
 #[derive(Debug)]
 pub(crate) struct Source<'t> {
@@ -214,25 +244,31 @@ fn snippet(line: &str, mark: Mark) -> Snippet {
 
 /// Cuts a long line to a window around the caret.
 fn crop(cells: &[char], indent: usize, width: usize) -> Snippet {
-    if cells.len() <= SNIPPET_WIDTH {
-        return Snippet {
-            text: cells.iter().collect(),
-            indent,
-            width,
-        };
-    }
-    let width = width.min(SNIPPET_WIDTH / 2);
-    let from = indent.saturating_sub(SNIPPET_WIDTH / 3);
+    let near_start = indent + width.min(SNIPPET_WIDTH / 2) <= SNIPPET_WIDTH;
+    let from = if near_start {
+        0
+    } else {
+        indent.saturating_sub(SNIPPET_WIDTH / 2)
+    };
     let to = cells.len().min(from + SNIPPET_WIDTH);
+    // Dots that would stand for fewer characters than they are show nothing.
+    let to = if cells.len() - to <= DOTS.len() {
+        cells.len()
+    } else {
+        to
+    };
     let mut text: String = cells[from..to].iter().collect();
     let mut indent = indent - from;
     if from > 0 {
-        text.insert_str(0, "...");
-        indent += 3;
+        text.insert_str(0, DOTS);
+        indent += DOTS.len();
     }
     if to < cells.len() {
-        text.push_str("...");
+        text.push_str(DOTS);
     }
+    let width = width
+        .min(text.chars().count().saturating_sub(indent))
+        .max(1);
     Snippet {
         text,
         indent,

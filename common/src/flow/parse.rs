@@ -129,7 +129,7 @@ fn options() -> Options {
 
 /// What is wrong with a text that is no YAML document of ours.
 fn syntax_problem(error: &Error, source: &Source<'_>) -> Diagnostic {
-    let error = error.without_snippet();
+    let error = innermost(error);
     let mark = error
         .location()
         .map_or_else(Mark::default, |location| Mark {
@@ -159,14 +159,25 @@ fn syntax_problem(error: &Error, source: &Source<'_>) -> Diagnostic {
             "a tab is used for indentation".to_owned(),
             Some("YAML is indented with spaces: replace the tab with spaces".to_owned()),
         ),
-        _ => (
-            format!("this is not YAML: {}", bare_message(error)),
-            quoting_hint(line, mark),
-        ),
+        _ => {
+            let message = bare_message(error);
+            let hint = quoting_hint(line, mark, &message);
+            (format!("this is not YAML: {message}"), hint)
+        }
     };
     let mut problem = source.diagnostic(Severity::Error, mark, "", message);
     problem.hint = hint;
     problem
+}
+
+/// The error itself, without the snippet and the alias that it was met through.
+fn innermost(mut error: &Error) -> &Error {
+    loop {
+        error = match error.without_snippet() {
+            Error::AliasError { error, .. } => error,
+            plain => return plain,
+        };
+    }
 }
 
 fn budget_message(breach: &BudgetBreach) -> (String, Option<String>) {
@@ -204,7 +215,7 @@ fn bare_message(error: &Error) -> String {
 }
 
 /// Common slips that a parser can only describe from its own point of view.
-fn quoting_hint(line: &str, mark: Mark) -> Option<String> {
+fn quoting_hint(line: &str, mark: Mark, message: &str) -> Option<String> {
     let start = usize::try_from(mark.column.saturating_sub(1)).ok()?;
     let before: String = line.chars().take(start).collect();
     let at = line.chars().nth(start);
@@ -212,6 +223,9 @@ fn quoting_hint(line: &str, mark: Mark) -> Option<String> {
         return Some("quote references inside { }: \"${secret:NAME}\"".to_owned());
     }
     match at {
+        _ if message.contains("quote") => {
+            Some("a quote may be missing at the end of this text or of one above".to_owned())
+        }
         Some('@' | '`' | '%') => Some("quote text that begins with this character".to_owned()),
         Some(':') => Some("quote text that holds \": \", and check the indentation".to_owned()),
         _ => None,

@@ -392,11 +392,11 @@ impl RawInputs {
             Value::Text(_) => {
                 let value = Text::read(node, place, problems)?;
                 RawInput {
-                    dataset: Given::is(At {
+                    dataset: Given::Is(At {
                         value,
                         place: place.clone(),
                     }),
-                    chunks: Given::missing(),
+                    chunks: Given::Missing,
                 }
             }
             _ => {

@@ -4,184 +4,12 @@
 //! that one declaration, so they cannot drift apart. Nothing in here knows what a key means.
 
 use std::collections::HashMap;
-use std::rc::Rc;
 
 use schemars::{Schema, SchemaGenerator};
 
-use super::diagnostic::{Diagnostic, Severity, Source};
+use super::diagnostic::{Diagnostic, closest};
+pub(crate) use super::place::{At, Given, Place, Problems};
 use super::tree::{Mark, Node, Value};
-
-/// More problems than this are counted, not kept.
-const MAX_PROBLEMS: usize = 100;
-
-/// Where a value stands and which keys lead there.
-#[derive(Debug, Clone)]
-pub(crate) struct Place {
-    /// The value.
-    pub(crate) value: Mark,
-    /// Its key; the value itself where it has none.
-    pub(crate) key: Mark,
-    /// For example `jobs.load.input`.
-    pub(crate) path: Rc<str>,
-}
-
-impl Place {
-    /// The document itself.
-    pub(crate) fn root(node: &Node) -> Self {
-        Self {
-            value: node.mark,
-            key: node.mark,
-            path: Rc::from(""),
-        }
-    }
-
-    /// The value of a key below this place.
-    pub(crate) fn child(&self, key: &Node, name: &str, value: &Node) -> Self {
-        // A name may hold anything, so one that would be misread in a path is quoted.
-        let plain = !name.is_empty()
-            && name
-                .chars()
-                .all(|c| c.is_alphanumeric() || "_-".contains(c));
-        let name = if plain {
-            name.to_owned()
-        } else {
-            format!("{:?}", super::tree::shorten(name))
-        };
-        let path = if self.path.is_empty() {
-            name
-        } else {
-            format!("{}.{name}", self.path)
-        };
-        Self {
-            value: value.mark,
-            key: key.mark,
-            path: Rc::from(path),
-        }
-    }
-
-    /// An item of a list at this place, numbered from 0.
-    pub(crate) fn item(&self, index: usize, value: &Node) -> Self {
-        let path = format!("{}[{index}]", self.path);
-        Self {
-            value: value.mark,
-            key: value.mark,
-            path: Rc::from(path),
-        }
-    }
-
-    /// The same, pointing at its key.
-    pub(crate) fn at_key(&self) -> Self {
-        Self {
-            value: self.key,
-            ..self.clone()
-        }
-    }
-}
-
-/// A value of the file and its place.
-#[derive(Debug, Clone)]
-pub(crate) struct At<T> {
-    pub(crate) value: T,
-    pub(crate) place: Place,
-}
-
-/// What stands under a key: a value, something unreadable that was reported, or no such key.
-#[derive(Debug, Clone)]
-pub(crate) struct Given<T> {
-    value: Option<At<T>>,
-    written: bool,
-}
-
-impl<T> Given<T> {
-    /// A value that stands there.
-    pub(crate) fn is(value: At<T>) -> Self {
-        Self {
-            value: Some(value),
-            written: true,
-        }
-    }
-
-    /// No such key.
-    pub(crate) fn missing() -> Self {
-        Self {
-            value: None,
-            written: false,
-        }
-    }
-
-    /// Whether the key is there, readable or not.
-    pub(crate) fn is_written(&self) -> bool {
-        self.written
-    }
-
-    /// The value, where there is one that could be read.
-    pub(crate) fn as_ref(&self) -> Option<&At<T>> {
-        self.value.as_ref()
-    }
-}
-
-/// The problems found so far.
-#[derive(Debug)]
-pub(crate) struct Problems<'s> {
-    pub(crate) source: &'s Source<'s>,
-    list: Vec<Diagnostic>,
-    dropped: usize,
-    /// Where a dropped problem is written to, so that callers need not care.
-    scratch: Option<Diagnostic>,
-}
-
-impl<'s> Problems<'s> {
-    pub(crate) fn new(source: &'s Source<'s>) -> Self {
-        Self {
-            source,
-            list: Vec::new(),
-            dropped: 0,
-            scratch: None,
-        }
-    }
-
-    /// Reports an error at a place.
-    pub(crate) fn error(&mut self, place: &Place, message: impl Into<String>) -> &mut Diagnostic {
-        self.report(Severity::Error, place, message.into())
-    }
-
-    /// Reports a warning at a place.
-    pub(crate) fn warning(&mut self, place: &Place, message: impl Into<String>) -> &mut Diagnostic {
-        self.report(Severity::Warning, place, message.into())
-    }
-
-    fn report(&mut self, severity: Severity, place: &Place, message: String) -> &mut Diagnostic {
-        let diagnostic = self
-            .source
-            .diagnostic(severity, place.value, &place.path, message);
-        if self.list.len() < MAX_PROBLEMS {
-            self.list.push(diagnostic);
-            let last = self.list.len() - 1;
-            return &mut self.list[last];
-        }
-        self.dropped += 1;
-        self.scratch.insert(diagnostic)
-    }
-
-    /// Whether the file cannot be used.
-    pub(crate) fn any_error(&self) -> bool {
-        self.dropped > 0 || self.list.iter().any(Diagnostic::is_error)
-    }
-
-    /// All problems in the order of the file.
-    pub(crate) fn finish(mut self) -> Vec<Diagnostic> {
-        self.list
-            .sort_by_key(|problem| (problem.line, problem.column));
-        if self.dropped > 0 {
-            let message = format!("{} more problems are not shown", self.dropped);
-            self.list.push(
-                self.source
-                    .diagnostic(Severity::Error, Mark::default(), "", message),
-            );
-        }
-        self.list
-    }
-}
 
 /// A type that can be read from a file and described to an editor.
 pub(crate) trait FromNode: Sized {
@@ -209,44 +37,44 @@ impl<'n> Fields<'n> {
         problems: &mut Problems<'_>,
     ) -> Option<Self> {
         let keys = || format!("a map with the keys {}", list_of(known));
-        let mut entries = Vec::new();
+        let mut fields = Self {
+            entries: Vec::new(),
+            place: place.clone(),
+            what,
+        };
         let mut seen = HashMap::new();
+        let mut misspelt = Vec::new();
         for (key, value) in open_map(node, place, keys, problems)? {
             let Some(name) = key_text(key, place, problems) else {
                 continue;
             };
-            let child = place.child(key, name, value).at_key();
+            let child = place.child(key, name, value);
             if !known.contains(&name) {
-                let shown = super::tree::shorten(name);
-                problems
-                    .error(&child, format!("unknown key {shown:?} in {what}"))
-                    .expected(format!("one of {}", list_of(known)))
-                    .did_you_mean(name, known.iter().copied());
-                continue;
-            }
-            if is_new(name, &child, &mut seen, problems) {
-                entries.push((name, key, value));
+                misspelt
+                    .extend(closest(name, known.iter().copied()).map(|meant| (meant, key, value)));
+                unknown_key(name, &child, what, known, problems);
+            } else if is_new(name, &child, &mut seen, problems) {
+                fields.entries.push((name, key, value));
             }
         }
-        Some(Self {
-            entries,
-            place: place.clone(),
-            what,
-        })
+        // What a misspelt key most likely meant is read as that, so that its loss is one problem.
+        for (meant, key, value) in misspelt {
+            if !fields.entries.iter().any(|(name, ..)| *name == meant) {
+                fields.entries.push((meant, key, value));
+            }
+        }
+        Some(fields)
     }
 
     /// Reads an optional key.
     pub(crate) fn take<T: FromNode>(&self, name: &str, problems: &mut Problems<'_>) -> Given<T> {
         let entry = self.entries.iter().find(|(known, ..)| *known == name);
         let Some((_, key, value)) = entry else {
-            return Given::missing();
+            return Given::Missing;
         };
         let place = self.place.child(key, name, value);
-        let value = T::read(value, &place, problems).map(|value| At { value, place });
-        Given {
-            value,
-            written: true,
-        }
+        T::read(value, &place, problems)
+            .map_or(Given::Unreadable, |value| Given::Is(At { value, place }))
     }
 
     /// Reads a key that must be there, reporting it where it is missing.
@@ -258,7 +86,7 @@ impl<'n> Fields<'n> {
     ) -> Given<T> {
         let given = self.take(name, problems);
         if !given.is_written() {
-            let (what, doc) = (self.what, doc.trim().trim_end_matches('.'));
+            let (what, doc) = (self.what, within_sentence(doc));
             problems
                 .error(
                     &self.place.at_key(),
@@ -267,6 +95,26 @@ impl<'n> Fields<'n> {
                 .expected(format!("{name}: {doc}"));
         }
         given
+    }
+}
+
+fn unknown_key(name: &str, place: &Place, what: &str, known: &[&str], problems: &mut Problems<'_>) {
+    let shown = super::tree::shorten(name);
+    problems
+        .error(&place.at_key(), format!("unknown key {shown:?} in {what}"))
+        .expected(format!("one of {}", list_of(known)))
+        .did_you_mean(name, known.iter().copied());
+}
+
+/// A key's description as the rest of a sentence: no capital (but that of a name), no full stop.
+fn within_sentence(doc: &str) -> String {
+    let doc = doc.trim().trim_end_matches('.');
+    let mut chars = doc.chars();
+    match (chars.next(), chars.next()) {
+        (Some(first), second) if second.is_none_or(|second| !second.is_uppercase()) => {
+            first.to_lowercase().chain(doc.chars().skip(1)).collect()
+        }
+        _ => doc.to_owned(),
     }
 }
 

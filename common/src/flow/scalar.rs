@@ -124,7 +124,7 @@ fn whole(
                 problem.hint(format!("write {value}"));
             } else if is_plain {
                 problem.hint("write it without quotes");
-            } else {
+            } else if written.contains(|c: char| c.is_ascii_digit()) {
                 problem.hint("write it in plain digits");
             }
             None
@@ -227,7 +227,7 @@ impl FromNode for Limit {
     }
 }
 
-/// A duration in milliseconds, longer than nothing unless it says otherwise.
+/// A duration in milliseconds; may be nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Span {
     pub(crate) millis: u64,

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 use common::endpoint::SecretString;
+use common::flow::diff::{self, Change};
 
 use common::store::ControlDb;
 use common::store::apply::Applied;
@@ -49,7 +50,7 @@ pub struct ApplyReport {
     /// Whether this was a dry run.
     pub dry_run: bool,
     /// What differs from the version before.
-    pub changes: Vec<String>,
+    pub changes: Vec<Change>,
     /// Scripts' pinned hashes by job.
     pub pinned: BTreeMap<String, String>,
     /// Scripts that could not be pinned, and why.
@@ -74,7 +75,10 @@ pub async fn preview(args: &ApplyArgs, url: SecretString) -> anyhow::Result<Prev
     let declared = declare::read(&args.file, args.script_dir.as_deref())?;
     let db = ControlDb::new(url, 1, "coordinator-cli")?;
     let current = db.current_flow(&declared.flow.name).await?;
-    let changes = Vec::new();
+    let changes = match &current {
+        Some((_, before)) => diff::diff(before, &declared.flow),
+        None => Vec::new(),
+    };
     let overrides = if args.reset_limits {
         Vec::new()
     } else {

@@ -30,7 +30,7 @@ pub struct PlanArgs {
     /// Count, for every row of the real table, in how many stored chunks of this data set it lies
     #[arg(long, value_name = "DATASET")]
     pub check: Option<String>,
-    /// Where planning commands are looked up before PATH
+    /// Where planning commands are; nothing outside of it is run
     #[arg(long, env = "ODF_SCRIPT_DIR", value_name = "DIR")]
     pub script_dir: Option<PathBuf>,
 }

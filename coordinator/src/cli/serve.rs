@@ -12,7 +12,7 @@ use crate::serve::{ServeSettings, serve};
 /// Any number may run; one leads, the others take over within about eight seconds.
 #[derive(Debug, Clone, clap::Args)]
 pub struct ServeArgs {
-    /// Where planning commands are looked up before PATH
+    /// Where planning commands are; nothing outside of it is run
     #[arg(long, env = "ODF_SCRIPT_DIR", value_name = "DIR")]
     pub script_dir: Option<PathBuf>,
     /// Shorten every interval by this factor (tests only)

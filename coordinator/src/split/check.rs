@@ -55,76 +55,32 @@ pub struct TilingExample {
     pub rows: i64,
 }
 
-/// Counts, for every row of the table, the stored bounds that hold it.
-///
-/// `bounds` are the chunks' names and bounds, in any order: key ranges over the same columns, at
-/// most NULL keys and whole-set bounds beside them.
+/// Counts, for every row of the table, the stored bounds that hold it: [`TilingCheck`] in one call.
 ///
 /// # Errors
-/// [`SplitError::Refused`] for bounds that are not about a table's rows or whose columns differ;
-/// otherwise what the source says.
+/// As [`TilingCheck::add`] and [`TilingCheck::run`].
 pub async fn check_tiling(
     session: &mut PgSession,
     limits: SplitLimits,
     table: &str,
     bounds: impl IntoIterator<Item = (String, Bounds)>,
 ) -> Result<TilingReport, SplitError> {
-    let stored = Stored::gather(bounds)?;
-    let transaction = source::begin(session, limits).await?;
-    let table = source::resolve(&transaction, table).await?;
-    let report = if stored.columns.is_empty() {
-        stored.whole(&transaction, &table).await?
-    } else {
-        stored.sweep(&transaction, &table).await?
-    };
-    transaction
-        .commit()
-        .await
-        .map_err(SplitError::doing("end the snapshot of the source"))?;
-    Ok(report)
-}
-
-/// One side of the ranges: for each key column the values, and beside them the chunk's name.
-#[derive(Default)]
-struct Edges {
-    values: Vec<Vec<String>>,
-}
-
-impl Edges {
-    fn push(
-        &mut self,
-        key: &str,
-        columns: &[KeyColumn],
-        bound: Vec<String>,
-    ) -> Result<(), SplitError> {
-        if bound.len() != columns.len() {
-            return Err(SplitError::refused(
-                format!(
-                    "chunk {key:?} has a bound of {} values for {} columns",
-                    bound.len(),
-                    columns.len()
-                ),
-                "plan the data set again",
-            ));
-        }
-        self.values.resize_with(columns.len(), Vec::new);
-        for (column, value) in self.values.iter_mut().zip(bound) {
-            column.push(value);
-        }
-        Ok(())
+    let mut check = TilingCheck::default();
+    for (key, bounds) in bounds {
+        check.add(key, bounds)?;
     }
+    check.run(session, limits, table).await
 }
 
-/// The bounds, taken apart for the sweep.
-#[derive(Default)]
-struct Stored {
+/// The bounds of a plan, gathered to be checked; they may come in any order and in batches.
+#[derive(Debug, Default)]
+pub struct TilingCheck {
     columns: Vec<KeyColumn>,
-    lower: Edges,
-    upper: Edges,
-    /// Ranges with both ends, kept to test that they are not empty.
-    closed_names: Vec<String>,
-    closed_lower: Edges,
-    closed_upper: Edges,
+    /// Ranges with at least one bound: the chunk's name, and for each key column the lower and
+    /// the upper values, `None` at an open end.
+    names: Vec<String>,
+    lower: Vec<Vec<Option<String>>>,
+    upper: Vec<Vec<Option<String>>>,
     /// Ranges without a lower bound: they have begun before any row.
     begun: i64,
     /// Bounds that hold every row, NULL keys included.
@@ -133,33 +89,35 @@ struct Stored {
     nulls: i64,
 }
 
-impl Stored {
-    fn gather(bounds: impl IntoIterator<Item = (String, Bounds)>) -> Result<Self, SplitError> {
-        let mut stored = Self::default();
-        for (key, bounds) in bounds {
-            match bounds {
-                Bounds::Single => stored.everything += 1,
-                Bounds::NullKeys { columns } => {
-                    stored.same_columns(&key, columns)?;
-                    stored.nulls += 1;
-                }
-                Bounds::KeyRange {
-                    columns,
-                    lower,
-                    upper,
-                } => {
-                    stored.same_columns(&key, columns)?;
-                    stored.range(key, lower, upper)?;
-                }
-                Bounds::Value { .. } | Bounds::File { .. } | Bounds::Row { .. } => {
-                    return Err(SplitError::refused(
-                        format!("chunk {key:?} is not a part of a table by its key"),
-                        "only partitions by key, and single, can be checked against a table",
-                    ));
-                }
+impl TilingCheck {
+    /// Takes one chunk's name and bounds: a key range, NULL keys, or the whole set.
+    ///
+    /// # Errors
+    /// [`SplitError::Refused`] for bounds that are not about a table's rows, and for key columns
+    /// that differ from those of the chunks before.
+    pub fn add(&mut self, key: String, bounds: Bounds) -> Result<(), SplitError> {
+        match bounds {
+            Bounds::Single => self.everything += 1,
+            Bounds::NullKeys { columns } => {
+                self.same_columns(&key, columns)?;
+                self.nulls += 1;
+            }
+            Bounds::KeyRange {
+                columns,
+                lower,
+                upper,
+            } => {
+                self.same_columns(&key, columns)?;
+                self.range(key, lower, upper)?;
+            }
+            Bounds::Value { .. } | Bounds::File { .. } | Bounds::Row { .. } => {
+                return Err(SplitError::refused(
+                    format!("chunk {key:?} is not a part of a table by its key"),
+                    "only partitions by key, and single, can be checked against a table",
+                ));
             }
         }
-        Ok(stored)
+        Ok(())
     }
 
     fn same_columns(&mut self, key: &str, columns: Vec<KeyColumn>) -> Result<(), SplitError> {
@@ -179,24 +137,59 @@ impl Stored {
         lower: Option<Vec<String>>,
         upper: Option<Vec<String>>,
     ) -> Result<(), SplitError> {
-        if let (Some(lower), Some(upper)) = (&lower, &upper) {
-            self.closed_lower.push(&key, &self.columns, lower.clone())?;
-            self.closed_upper.push(&key, &self.columns, upper.clone())?;
-            self.closed_names.push(key.clone());
+        let width = self.columns.len();
+        for bound in [&lower, &upper].into_iter().flatten() {
+            if bound.len() != width {
+                return Err(SplitError::refused(
+                    format!(
+                        "chunk {key:?} has a bound of {} values for {width} columns",
+                        bound.len()
+                    ),
+                    "plan the data set again",
+                ));
+            }
         }
-        match (lower, upper) {
-            (None, None) => self.everything += 1,
-            (lower, upper) => {
-                match lower {
-                    Some(lower) => self.lower.push(&key, &self.columns, lower)?,
-                    None => self.begun += 1,
-                }
-                if let Some(upper) = upper {
-                    self.upper.push(&key, &self.columns, upper)?;
-                }
+        match (&lower, &upper) {
+            (None, None) => {
+                self.everything += 1;
+                return Ok(());
+            }
+            (None, Some(_)) => self.begun += 1,
+            (Some(_), _) => {}
+        }
+        self.names.push(key);
+        for (side, bound) in [(&mut self.lower, lower), (&mut self.upper, upper)] {
+            side.resize_with(width, Vec::new);
+            let mut values = bound.into_iter().flatten();
+            for column in side {
+                column.push(values.next());
             }
         }
         Ok(())
+    }
+
+    /// Counts, for every row of the table, the bounds that hold it, in one read-only snapshot.
+    ///
+    /// # Errors
+    /// [`SplitError::Refused`] for a table that is not there, otherwise what the source says.
+    pub async fn run(
+        &self,
+        session: &mut PgSession,
+        limits: SplitLimits,
+        table: &str,
+    ) -> Result<TilingReport, SplitError> {
+        let transaction = source::begin(session, limits).await?;
+        let table = source::resolve(&transaction, table).await?;
+        let report = if self.columns.is_empty() {
+            self.whole(&transaction, &table).await?
+        } else {
+            self.sweep(&transaction, &table).await?
+        };
+        transaction
+            .commit()
+            .await
+            .map_err(SplitError::doing("end the snapshot of the source"))?;
+        Ok(report)
     }
 
     /// The report where no bounds speak of a key: every row lies in all of them.
@@ -224,25 +217,19 @@ impl Stored {
         transaction: &Transaction<'_>,
         table: &Table,
     ) -> Result<TilingReport, SplitError> {
+        let text = SweepText::new(&self.columns)?;
         let mut report = TilingReport {
-            empty_ranges: self.empty_ranges(transaction).await?,
+            empty_ranges: self.empty_ranges(transaction, &text).await?,
             ..TilingReport::default()
         };
-        let text = SweepText::new(&self.columns)?;
-        let sql = text.sweep(&table.quoted);
         let mut parameters: Vec<Param<'_>> = vec![
             (&self.everything, Type::INT8),
             (&self.begun, Type::INT8),
             (&self.nulls, Type::INT8),
         ];
-        let none: Vec<String> = Vec::new();
-        for edges in [&self.lower, &self.upper] {
-            for i in 0..self.columns.len() {
-                parameters.push((edges.values.get(i).unwrap_or(&none), Type::TEXT_ARRAY));
-            }
-        }
+        self.push_edges(&mut parameters);
         let rows = transaction
-            .query_typed(&sql, &parameters)
+            .query_typed(&text.sweep(&table.quoted), &parameters)
             .await
             .map_err(SplitError::doing(
                 "count the bounds that hold each row of the source",
@@ -253,18 +240,27 @@ impl Stored {
         Ok(report)
     }
 
-    /// Names of chunks whose lower bound is not below the upper: the sweep would count them wrong.
-    async fn empty_ranges(&self, transaction: &Transaction<'_>) -> Result<Vec<String>, SplitError> {
-        if self.closed_names.is_empty() {
-            return Ok(Vec::new());
+    fn push_edges<'a>(&'a self, parameters: &mut Vec<Param<'a>>) {
+        const NONE: &Vec<Option<String>> = &Vec::new();
+        for side in [&self.lower, &self.upper] {
+            for i in 0..self.columns.len() {
+                parameters.push((side.get(i).unwrap_or(NONE), Type::TEXT_ARRAY));
+            }
         }
-        let sql = SweepText::new(&self.columns)?.empty_ranges();
-        let mut parameters: Vec<Param<'_>> = vec![(&self.closed_names, Type::TEXT_ARRAY)];
-        for edges in [&self.closed_lower, &self.closed_upper] {
-            parameters.extend(edges.values.iter().map(|v| (v as _, Type::TEXT_ARRAY)));
-        }
+        parameters.push((&self.names, Type::TEXT_ARRAY));
+    }
+
+    /// Names of chunks whose lower bound is not below the upper: they hold no row, and the sweep
+    /// leaves them out.
+    async fn empty_ranges(
+        &self,
+        transaction: &Transaction<'_>,
+        text: &SweepText,
+    ) -> Result<Vec<String>, SplitError> {
+        let mut parameters: Vec<Param<'_>> = Vec::new();
+        self.push_edges(&mut parameters);
         let rows = transaction
-            .query_typed(&sql, &parameters)
+            .query_typed(&text.empty_ranges(), &parameters)
             .await
             .map_err(SplitError::doing("compare the bounds of each range"))?;
         rows.iter().map(|row| get(row, 0)).collect()
@@ -331,17 +327,38 @@ impl SweepText {
             .join(separator)
     }
 
-    /// Text arrays from parameter `first` on as rows of typed, collated keys `k0, k1, ...`.
-    fn edges(&self, first: usize, alias: &str) -> (String, String) {
-        let arrays = self.each(", ", |i| format!("${}::text[]", first + i));
-        let aliases = self.each(", ", |i| format!("v{i}"));
-        let typed = self.each(", ", |i| {
+    /// The ranges as rows of untyped bounds `l0, ..., u0, ...` and names, from array parameter
+    /// `first` on.
+    fn ranges(&self, first: usize) -> String {
+        let arrays = (0..=2 * self.names.len())
+            .map(|i| format!("${}::text[]", first + i))
+            .collect::<Vec<_>>()
+            .join(", ");
+        let lower = self.each(", ", |i| format!("l{i}"));
+        let upper = self.each(", ", |i| format!("u{i}"));
+        format!("unnest({arrays}) AS b({lower}, {upper}, name)")
+    }
+
+    /// One side of a range as typed, collated expressions.
+    fn side(&self, side: char, suffix: impl Fn(usize) -> String) -> String {
+        self.each(", ", |i| {
             format!(
-                "({alias}.v{i}::{}){} AS k{i}",
-                self.types[i], self.collates[i]
+                "({side}{i}::{}){}{}",
+                self.types[i],
+                self.collates[i],
+                suffix(i)
             )
-        });
-        (typed, format!("unnest({arrays}) AS {alias}({aliases})"))
+        })
+    }
+
+    /// Whether a range's lower bound is not below its upper one; NULL at an open end.
+    fn is_empty(&self) -> String {
+        let bare = |_| String::new();
+        format!(
+            "ROW({}) >= ROW({})",
+            self.side('l', bare),
+            self.side('u', bare)
+        )
     }
 
     /// Two answers in one: rows by count, and examples of those not covered once.
@@ -349,9 +366,9 @@ impl SweepText {
     /// Edges sort before rows of the same key (`kind`), so that a range holds its lower key and
     /// not its upper one.
     fn sweep(&self, table: &str) -> String {
-        let width = self.names.len();
-        let (lower, lower_from) = self.edges(4, "l");
-        let (upper, upper_from) = self.edges(4 + width, "u");
+        let named = |i| format!(" AS k{i}");
+        let (lower, upper) = (self.side('l', named), self.side('u', named));
+        let (ranges, empty) = (self.ranges(4), self.is_empty());
         let known = self.each(" AND ", |i| format!("t.{} IS NOT NULL", self.names[i]));
         let unknown = self.each(" OR ", |i| format!("t.{} IS NULL", self.names[i]));
         let typed = self.each(", ", |i| {
@@ -367,10 +384,12 @@ impl SweepText {
         let listed = self.each(", ", |i| format!("e{i}"));
         let no_key = self.each(", ", |_| "NULL::text".to_owned());
         format!(
-            "WITH events AS (\
+            "WITH held AS (\
+               SELECT * FROM {ranges} WHERE ({empty}) IS NOT TRUE\
+             ), events AS (\
                SELECT {typed}, 1 AS kind, 0 AS step FROM {table} t WHERE {known} \
-               UNION ALL SELECT {lower}, 0, 1 FROM {lower_from} \
-               UNION ALL SELECT {upper}, 0, -1 FROM {upper_from}\
+               UNION ALL SELECT {lower}, 0, 1 FROM held WHERE l0 IS NOT NULL \
+               UNION ALL SELECT {upper}, 0, -1 FROM held WHERE u0 IS NOT NULL\
              ), swept AS (\
                SELECT events.*, $1::bigint + $2::bigint \
                       + sum(step) OVER w AS times, row_number() OVER w AS place \
@@ -392,23 +411,7 @@ impl SweepText {
     }
 
     fn empty_ranges(&self) -> String {
-        let width = self.names.len();
-        let arrays = (1..=2 * width + 1)
-            .map(|i| format!("${i}::text[]"))
-            .collect::<Vec<_>>()
-            .join(", ");
-        let lower = self.each(", ", |i| format!("l{i}"));
-        let upper = self.each(", ", |i| format!("u{i}"));
-        let typed = |side: &str| {
-            self.each(", ", |i| {
-                format!("{side}{i}::{}{}", self.types[i], self.collates[i])
-            })
-        };
-        format!(
-            "SELECT name FROM unnest({arrays}) AS b(name, {lower}, {upper}) \
-             WHERE ROW({}) >= ROW({}) ORDER BY name LIMIT {EXAMPLES}",
-            typed("l"),
-            typed("u")
-        )
+        let (ranges, empty) = (self.ranges(1), self.is_empty());
+        format!("SELECT name FROM {ranges} WHERE {empty} ORDER BY name LIMIT {EXAMPLES}")
     }
 }

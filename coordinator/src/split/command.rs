@@ -98,22 +98,26 @@ pub(super) async fn split(
     }
 }
 
-/// The program: below the script directory where it is there, else a plain name left to `PATH`.
+/// The program below the script directory, and nowhere else: the database holds its name, so a search
+/// of `PATH` would let whoever owns the database run any program of this host.
 fn found(script_dir: Option<&Path>, program: &str) -> Result<PathBuf, SplitError> {
-    if let Some(dir) = script_dir {
-        let path = files::resolve(dir, program)?;
-        if path.is_file() {
-            return Ok(path);
-        }
-    }
-    if program.contains('/') || program.is_empty() {
-        let dir = script_dir.map_or("(none is set)".to_owned(), |dir| dir.display().to_string());
+    let Some(dir) = script_dir else {
         return Err(SplitError::refused(
-            format!("no program {program:?} in the script directory {dir}"),
-            "put it there, or name a program that PATH finds without `/`",
+            format!("no script directory is set to look for {program:?} in"),
+            "start with --script-dir, or set ODF_SCRIPT_DIR",
         ));
+    };
+    let path = files::resolve(dir, program)?;
+    if path.is_file() {
+        return Ok(path);
     }
-    Ok(PathBuf::from(program))
+    Err(SplitError::refused(
+        format!(
+            "no program {program:?} in the script directory {}",
+            dir.display()
+        ),
+        "put the program, or a small script that calls it, there",
+    ))
 }
 
 /// A running command; dropping it kills its whole process group.

@@ -24,8 +24,13 @@ pub(super) async fn split(
             .map_err(|error| SplitError::Broken(format!("listing files ended early: {error}")))??
     };
     if listing.files.is_empty() {
+        let braces = if pattern.contains('{') {
+            " Braces mean themselves in a pattern, not a choice."
+        } else {
+            ""
+        };
         out.note(format!(
-            "No file matches {pattern:?} below {}: the plan is empty.",
+            "No file matches {pattern:?} below {}: the plan is empty.{braces}",
             root.display()
         ));
     }

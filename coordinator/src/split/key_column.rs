@@ -39,7 +39,7 @@ WITH RECURSIVE base AS (
   FROM pg_catalog.pg_attribute a
   WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped
   UNION ALL
-  SELECT b.attnum, b.attname, b.attnotnull, b.attcollation, t.typbasetype,
+  SELECT b.attnum, b.attname, b.attnotnull OR t.typnotnull, b.attcollation, t.typbasetype,
          CASE WHEN b.typmod >= 0 THEN b.typmod ELSE t.typtypmod END
   FROM base b JOIN pg_catalog.pg_type t ON t.oid = b.typ
   WHERE t.typtype = 'd'

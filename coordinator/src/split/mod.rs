@@ -98,7 +98,7 @@ pub struct SplitRequest<'a> {
     pub location: &'a Location,
     /// How it is cut.
     pub partition: &'a Partition,
-    /// Where planning commands are looked up before `PATH`.
+    /// Where planning commands are: nothing outside of it is run.
     pub script_dir: Option<&'a Path>,
     /// Variables for planning commands, besides a small inherited set.
     pub env: &'a BTreeMap<String, SecretString>,

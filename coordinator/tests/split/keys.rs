@@ -3,9 +3,9 @@
 
 use common::domain::{Bounds, NewChunk};
 use common::endpoint::sql_predicate;
-use common::flow::model::ChunkSize;
-use coordinator::split::SplitLimits;
+use common::flow::model::{ChunkSize, Location, Partition};
 use coordinator::split::check::check_tiling;
+use coordinator::split::{SplitLimits, SplitRequest, split};
 
 use crate::support::{Database, database};
 
@@ -138,4 +138,77 @@ async fn named_columns_that_are_no_key_tile_as_well() {
     ] {
         try_all_sizes(&mut db, table, columns).await;
     }
+}
+
+/// Writes to the table that is being split with every batch, then fails if asked to.
+struct Meddler<'a> {
+    admin: &'a common::endpoint::PgSession,
+    taken: Vec<NewChunk>,
+    fail_at: usize,
+}
+
+#[async_trait::async_trait]
+impl coordinator::split::ChunkSink for Meddler<'_> {
+    async fn push(&mut self, batch: Vec<NewChunk>) -> anyhow::Result<()> {
+        self.taken.extend(batch);
+        anyhow::ensure!(self.taken.len() < self.fail_at, "the store is full");
+        self.admin
+            .batch_execute(
+                "INSERT INTO k SELECT id + 1 FROM k WHERE id % 1000 = 0 ON CONFLICT DO NOTHING; \
+                 INSERT INTO k SELECT min(id) - 1 FROM k; INSERT INTO k SELECT max(id) + 1 FROM k; \
+                 DELETE FROM k WHERE id % 1400 = 0",
+            )
+            .await?;
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn keys_written_while_splitting_are_covered_and_a_failing_sink_ends_it() {
+    let mut db = database().await;
+    db.admin
+        .batch_execute("CREATE TABLE k(id bigint PRIMARY KEY); INSERT INTO k SELECT i * 10 FROM generate_series(1, 12000) i")
+        .await
+        .unwrap();
+    let location = Location {
+        connection: "source".to_owned(),
+        table: Some("k".to_owned()),
+        path: None,
+    };
+    let partition = Partition::Key {
+        columns: vec![],
+        size: ChunkSize::Rows(1),
+    };
+    let env = std::collections::BTreeMap::new();
+    let request = || SplitRequest {
+        dataset: "tested",
+        endpoint: db.endpoint(),
+        location: &location,
+        partition: &partition,
+        script_dir: None,
+        env: &env,
+        limits: SplitLimits::default(),
+    };
+    let meddler = |fail_at| Meddler {
+        admin: &db.admin,
+        taken: Vec::new(),
+        fail_at,
+    };
+    let mut failing = meddler(7_000);
+    let failed = split(request(), &mut failing).await.unwrap_err();
+    assert_eq!(failed.to_string(), "store the chunks: the store is full");
+    assert_eq!(failing.taken.len(), 10_000);
+
+    let mut sink = meddler(usize::MAX);
+    let before = db.number("SELECT count(*) FROM k").await;
+    let summary = split(request(), &mut sink).await.unwrap();
+    let taken = sink.taken;
+    assert_eq!(summary.chunks as i64, before, "one snapshot");
+    assert_well_formed(&taken, "meddled with");
+    assert!(taken.iter().all(|chunk| chunk.est_rows == Some(1)));
+    let bounds = taken.into_iter().map(|chunk| (chunk.key, chunk.bounds));
+    let report = check_tiling(&mut db.admin, SplitLimits::default(), "k", bounds)
+        .await
+        .unwrap();
+    assert!(report.tiles() && report.rows != before, "{report:?}");
 }

@@ -265,10 +265,13 @@ async fn a_command_makes_a_chunk_of_each_line() {
     assert_eq!(values(&chunks[1]), [("line", Some("plain $(id) ; ls"))]);
     assert_eq!(values(&chunks[2]), [("line", Some("tested value unset"))]);
     assert_eq!(values(&chunks[3]), [("line", Some("no newline"))]);
-    let chunks = by_command(dir.path(), &["echo", "from PATH"], &[], 60)
-        .await
-        .unwrap();
-    assert_eq!(values(&chunks[0]), [("line", Some("from PATH"))]);
+    let refused = by_command(dir.path(), &["echo", "from PATH"], &[], 60).await;
+    assert!(
+        refused
+            .unwrap_err()
+            .to_string()
+            .contains("script directory")
+    );
 }
 
 #[tokio::test]
@@ -307,7 +310,7 @@ async fn a_command_that_fails_makes_no_plan() {
         ("binary.sh", "line 1, which is not UTF-8"),
         ("long.sh", "at most 1 MiB a line"),
         ("killed.sh", "signal: 9"),
-        ("missing.sh", "cannot be started"),
+        ("missing.sh", "no program \"missing.sh\""),
         ("sub/missing.sh", "no program \"sub/missing.sh\""),
         ("../bad.sh", "it holds `..`"),
         ("/bin/sh", "it is absolute"),

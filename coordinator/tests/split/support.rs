@@ -36,7 +36,8 @@ pub(crate) async fn cluster() -> &'static Cluster {
     CLUSTER.get_or_init(start).await
 }
 
-fn binaries() -> PathBuf {
+/// Where the server programs are.
+pub(crate) fn binaries() -> PathBuf {
     if let Ok(dir) = std::env::var("ODF_TEST_PG_BIN") {
         return dir.into();
     }

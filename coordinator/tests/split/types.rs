@@ -1,11 +1,11 @@
 //! Types a key may have, each with values that print oddly, and names that need quotes.
 
 use common::domain::Bounds;
-use common::endpoint::{SessionSettings, sql_predicate};
+use common::endpoint::{ExposeSecret, SessionSettings, sql_predicate};
 use common::flow::model::ChunkSize;
 
 use crate::keys::{assert_tiles, assert_well_formed};
-use crate::support::database;
+use crate::support::{binaries, database};
 
 /// Types, each with a query for its values.
 const TYPES: &[(&str, &str)] = &[
@@ -138,15 +138,16 @@ async fn conditions_mean_the_same_in_a_session_with_other_settings() {
     db.admin
         .batch_execute(
             r#"
-            CREATE TABLE "odd ""table"""("col'1 \" text COLLATE "en-US-x-icu", "select" timestamptz, d interval);
-            INSERT INTO "odd ""table""" SELECT unnest(ARRAY['\', '''', '\''', E'\n', '$(x)', 'é', '😀']), '2024-03-09'::timestamptz + i * interval '7 hours', i * interval '-1 day 1 hour'
+            CREATE TYPE mood AS ENUM ('sad', 'ok');
+            CREATE TABLE "odd ""table"""("col'1 \" text COLLATE "en-US-x-icu", "select" timestamptz, d interval, m mood);
+            INSERT INTO "odd ""table""" SELECT unnest(ARRAY['\', '''', '\''', E'\n', '$(x)', 'é', '😀']), '2024-03-09'::timestamptz + i * interval '7 hours', i * interval '-1 day 1 hour', 'ok'
               FROM generate_series(1, 20) i;
             "#,
         )
         .await
         .unwrap();
     let table = "\"odd \"\"table\"\"\"";
-    let columns = ["col'1 \\", "select", "d"];
+    let columns = ["m", "col'1 \\", "select", "d"];
     let (chunks, _) = db
         .split_by_key(table, &columns, ChunkSize::Rows(3))
         .await
@@ -248,4 +249,51 @@ async fn the_summary_describes_the_plan() {
         (chunks.len(), chunks[0].est_rows, summary.outer),
         (1, Some(0), None)
     );
+}
+
+#[tokio::test]
+async fn psql_takes_conditions_as_text_and_nothing_else() {
+    let db = database().await;
+    let hostile = "\\! touch pwned\n\\q :x :'x' $(touch pwned) `touch pwned` '; SELECT 1/0; --";
+    let column = hostile.split(' ').next().unwrap().to_owned() + "\n\\! \"x\" :x";
+    let name = common::endpoint::quote_ident(&column).unwrap();
+    let make = format!("CREATE TABLE k({name} text COLLATE \"C\", b int)");
+    db.admin.batch_execute(&make).await.unwrap();
+    db.admin
+        .execute(
+            "INSERT INTO k VALUES ($1, 1), ('', 2), ($1 || 'z', 3), (chr(1), 4)",
+            &[&hostile],
+        )
+        .await
+        .unwrap();
+    let (chunks, _) = db
+        .split_by_key("k", &[&column, "b"], ChunkSize::Rows(1))
+        .await
+        .unwrap();
+    assert_eq!(chunks.len(), 4);
+    let dir = tempfile::tempdir().unwrap();
+    for chunk in &chunks {
+        let condition = sql_predicate(&chunk.bounds).unwrap();
+        let script = dir.path().join("query.sql");
+        std::fs::write(
+            &script,
+            format!("SELECT count(*) FROM k WHERE {condition};\n"),
+        )
+        .unwrap();
+        let output = std::process::Command::new(binaries().join("psql"))
+            .args(["-X", "-At", "-v", "ON_ERROR_STOP=1", "-v", "x=BAD", "-d"])
+            .arg(db.url.expose_secret())
+            .arg("-f")
+            .arg(&script)
+            .current_dir(dir.path())
+            .output()
+            .unwrap();
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(
+            String::from_utf8_lossy(&output.stdout),
+            "1\n",
+            "{condition}: {stderr}"
+        );
+    }
+    assert!(!dir.path().join("pwned").exists());
 }

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc;
 use std::time::Duration;
 
+use common::domain::ChunkId;
 use common::endpoint::{PgSession, SecretString, describe};
 use common::store::ControlDb;
 use tokio_postgres::types::{FromSqlOwned, ToSql};
@@ -167,6 +168,35 @@ impl TestDb {
             Ok(rows) => rows,
             Err(error) => panic!("{sql}: {}", describe(&error)),
         }
+    }
+
+    /// What people see of a chunk.
+    pub(crate) async fn status(&self, chunk: ChunkId) -> String {
+        self.get(
+            "select status::text from odf.chunk where chunk_id = $1",
+            &[&chunk.0],
+        )
+        .await
+    }
+
+    /// The fences that published a chunk, by generation.
+    pub(crate) async fn published(&self, chunk: ChunkId) -> Vec<i64> {
+        self.column(&format!(
+            "select fence from odf.publication where chunk_id = {chunk} order by generation"
+        ))
+        .await
+    }
+
+    /// How many rows a query counts.
+    pub(crate) async fn count(&self, from: &str) -> i64 {
+        self.scalar(&format!("select count(*) from {from}")).await
+    }
+
+    /// Transactions of this database that the server aborted to break a deadlock.
+    pub(crate) async fn deadlocks(&self) -> i64 {
+        self.exec("select pg_stat_clear_snapshot()", &[]).await;
+        self.scalar("select deadlocks from pg_stat_database where datname = current_database()")
+            .await
     }
 
     /// Repairs that should never have been needed, by name.

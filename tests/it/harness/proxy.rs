@@ -33,7 +33,7 @@ pub(crate) struct Proxy {
 
 struct State {
     server: SocketAddr,
-    fault: Mutex<Option<Fault>>,
+    fault: Mutex<Option<(Fault, usize)>>,
     black_hole: AtomicBool,
     delay_ms: AtomicUsize,
     connections: AtomicUsize,
@@ -85,11 +85,25 @@ impl Proxy {
 
     /// Arms a fault; it strikes once.
     pub(crate) fn arm(&self, fault: Fault) {
+        self.arm_after(fault, 0);
+    }
+
+    /// Arms a fault that lets so many of its targets pass first.
+    pub(crate) fn arm_after(&self, fault: Fault, passes: usize) {
         *self
             .state
             .fault
             .lock()
-            .unwrap_or_else(PoisonError::into_inner) = Some(fault);
+            .unwrap_or_else(PoisonError::into_inner) = Some((fault, passes));
+    }
+
+    /// Whether a fault is still waiting for its target.
+    pub(crate) fn armed(&self) -> bool {
+        self.state
+            .fault
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .is_some()
     }
 
     /// How many faults have struck.
@@ -133,15 +147,20 @@ impl State {
     /// The armed fault, if this statement is its target; it is disarmed by that.
     fn take_fault(&self, message: &[u8]) -> Option<Fault> {
         let mut armed = self.fault.lock().unwrap_or_else(PoisonError::into_inner);
-        let needle = match armed.as_ref()? {
+        let (fault, passes) = armed.as_mut()?;
+        let needle = match fault {
             Fault::CutAfterCommit(needle) | Fault::CutBefore(needle) => needle.as_bytes(),
         };
         let hit = message.windows(needle.len()).any(|window| window == needle);
         if !hit {
             return None;
         }
+        if *passes > 0 {
+            *passes -= 1;
+            return None;
+        }
         self.struck.fetch_add(1, Ordering::SeqCst);
-        armed.take()
+        armed.take().map(|(fault, _)| fault)
     }
 
     /// Lets the configured trouble pass over one message.

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags};
 use nix::sys::prctl;
+use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::Pid;
 
@@ -48,6 +49,7 @@ pub(super) fn run(lock: &Path, tick_timeout: Duration) -> io::Result<()> {
         commands: wire::Lines::default(),
         outbox: wire::Outbox::default(),
         keepers: BTreeMap::new(),
+        ending: false,
     }
     .serve()
 }
@@ -81,6 +83,13 @@ struct Keeper {
     gone_told: bool,
 }
 
+impl Keeper {
+    /// Lets it go on if somebody stopped it: a stopped keeper cannot kill.
+    fn wake(&self) {
+        let _ = kill(Pid::from_raw(self.process.id() as i32), Signal::SIGCONT);
+    }
+}
+
 struct Guard {
     lock: PathBuf,
     tick_timeout: Duration,
@@ -88,6 +97,8 @@ struct Guard {
     commands: wire::Lines,
     outbox: wire::Outbox,
     keepers: BTreeMap<u64, Keeper>,
+    /// Everything is being killed: what scripts come to now is our doing and not told.
+    ending: bool,
 }
 
 impl Guard {
@@ -97,8 +108,10 @@ impl Guard {
             let reason = self.listen()?;
             self.outbox.push(&FromGuard::Lost { reason })
         });
+        self.ending = true;
         for keeper in self.keepers.values_mut() {
             keeper.commands = None;
+            keeper.wake();
         }
         while !self.keepers.is_empty() {
             // The worker may be stopped or gone: what cannot be told is not told.
@@ -191,6 +204,9 @@ impl Guard {
     }
 
     fn tell(&mut self, id: u64, event: KeeperEvent) -> io::Result<()> {
+        if self.ending {
+            return Ok(());
+        }
         self.outbox.push(&FromGuard::Script { id, event })
     }
 
@@ -235,6 +251,7 @@ impl Guard {
             && let Some(commands) = &mut keeper.commands
         {
             let _ = commands.write_all(&wire::line_of(&how)?);
+            keeper.wake();
         }
         Ok(())
     }

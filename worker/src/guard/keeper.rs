@@ -9,9 +9,7 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
-use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -19,8 +17,10 @@ use nix::poll::{PollFd, PollFlags};
 use nix::sys::prctl;
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
+use nix::unistd::Pid;
 
+use super::launch::start;
 use super::protocol::{KeeperEvent, ScriptSpec, Stop};
 use super::{tree, wire};
 
@@ -28,12 +28,9 @@ use super::{tree, wire};
 const KILL_EVERY: Duration = Duration::from_millis(20);
 /// After so long a tree that does not die is reported.
 const STUCK_AFTER: Duration = Duration::from_secs(10);
-/// The kernel's out-of-memory killer takes scripts before the worker and its guard.
-const SCRIPT_OOM_SCORE: i32 = 500;
-
 /// Blocks the signals that a terminal or a service manager sends to a whole group: the guard's
 /// processes end when their pipe closes, and not before.
-pub(super) fn block_signals() -> io::Result<SigSet> {
+pub(super) fn block_signals() -> io::Result<()> {
     let mut blocked = SigSet::empty();
     for signal in [
         Signal::SIGINT,
@@ -41,13 +38,11 @@ pub(super) fn block_signals() -> io::Result<SigSet> {
         Signal::SIGHUP,
         Signal::SIGQUIT,
         Signal::SIGTSTP,
-        Signal::SIGUSR1,
-        Signal::SIGUSR2,
     ] {
         blocked.add(signal);
     }
     blocked.thread_block()?;
-    Ok(blocked)
+    Ok(())
 }
 
 /// The lock file that keepers share.
@@ -74,12 +69,10 @@ pub(super) fn run(lock: &Path) -> io::Result<()> {
         return Ok(());
     };
     match start(&script) {
-        Ok(child) => {
-            let mut keeper = Keeper::new(child, Duration::from_millis(script.linger_ms));
+        Ok(pid) => {
+            let mut keeper = Keeper::new(pid, Duration::from_millis(script.linger_ms));
             drop(script);
-            keeper.tell(&KeeperEvent::Spawned {
-                pid: keeper.script.id() as i32,
-            });
+            keeper.tell(&KeeperEvent::Spawned { pid: pid.as_raw() });
             keeper.watch(&mut commands, &signals)
         }
         Err(error) => {
@@ -111,37 +104,6 @@ fn first_line(commands: &mut wire::Lines) -> io::Result<Option<ScriptSpec>> {
     }
 }
 
-/// Starts the script in its own process group, nothing inherited but what `script` says.
-fn start(script: &ScriptSpec) -> io::Result<Child> {
-    // Non-blocking, so that a reader that has gone away is an error and not a wait for ever.
-    let output = OpenOptions::new()
-        .write(true)
-        .custom_flags(nix::libc::O_NONBLOCK)
-        .open(&script.output)?;
-    wire::set_nonblocking(&output, false)?;
-    let own_score = std::fs::read_to_string("/proc/self/oom_score_adj").unwrap_or_default();
-    prefer_for_oom_killer(&own_score);
-    let child = Command::new(&script.program)
-        .args(&script.args)
-        .env_clear()
-        .envs(script.env.iter().map(|(name, value)| (name, value)))
-        .current_dir(&script.cwd)
-        .stdin(Stdio::null())
-        .stdout(output.try_clone()?)
-        .stderr(output)
-        .process_group(0)
-        .spawn();
-    let _ = std::fs::write("/proc/self/oom_score_adj", own_score.trim());
-    child
-}
-
-/// Raises this process's own score, which the script inherits; the caller restores it.
-fn prefer_for_oom_killer(own_score: &str) {
-    let own: i32 = own_score.trim().parse().unwrap_or(0);
-    let raised = (own + SCRIPT_OOM_SCORE).clamp(-1000, 1000);
-    let _ = std::fs::write("/proc/self/oom_score_adj", raised.to_string());
-}
-
 /// Writes one event; the pipe's reader is the guard, which always reads.
 fn say(event: &KeeperEvent) -> io::Result<()> {
     let line = wire::line_of(event)?;
@@ -158,7 +120,7 @@ fn say(event: &KeeperEvent) -> io::Result<()> {
 
 /// One script being watched.
 struct Keeper {
-    script: Child,
+    script: Pid,
     linger: Duration,
     /// When the script itself ended.
     ended: Option<Instant>,
@@ -170,7 +132,7 @@ struct Keeper {
 }
 
 impl Keeper {
-    fn new(script: Child, linger: Duration) -> Self {
+    fn new(script: Pid, linger: Duration) -> Self {
         Self {
             script,
             linger,
@@ -255,32 +217,47 @@ impl Keeper {
 
     /// Collects ended children, the script's status among them; `false` when none is left.
     fn reap(&mut self) -> io::Result<bool> {
-        // The script's own status first and through std: nix knows no real-time signals.
-        if self.ended.is_none()
-            && let Some(status) = self.script.try_wait()?
-        {
-            self.note_end(status.code(), status.signal());
-        }
-        let script = self.script.id() as i32;
+        self.look_for_end()?;
         loop {
             match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
                 Ok(WaitStatus::StillAlive) => return Ok(true),
-                Ok(WaitStatus::Exited(pid, code)) if pid.as_raw() == script => {
-                    self.note_end(Some(code), None);
-                }
-                Ok(WaitStatus::Signaled(pid, signal, _)) if pid.as_raw() == script => {
-                    self.note_end(None, Some(signal as i32));
-                }
+                Ok(status) if status.pid() == Some(self.script) => self.note_status(status),
+                // nix knows no real-time signals: whoever ended by one is collected as EINVAL.
                 Ok(_) | Err(Errno::EINTR | Errno::EINVAL) => {}
                 Err(Errno::ECHILD) => {
-                    if self.ended.is_none() {
-                        // Collected above as EINVAL: ended by a real-time signal.
-                        self.note_end(None, Some(nix::libc::SIGRTMIN()));
-                    }
+                    // The script ended by one since it was looked for.
+                    self.note_end(None, Some(nix::libc::SIGRTMIN()));
                     return Ok(false);
                 }
                 Err(errno) => return Err(errno.into()),
             }
+        }
+    }
+
+    /// Looks whether the script itself has ended, without collecting it: only so can the
+    /// number of a real-time signal still be read.
+    fn look_for_end(&mut self) -> io::Result<()> {
+        if self.ended.is_some() {
+            return Ok(());
+        }
+        let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+        match waitid(Id::Pid(self.script), flags) {
+            Ok(status) => self.note_status(status),
+            Err(Errno::EINVAL) => {
+                let signal = tree::ending_signal(self.script.as_raw());
+                self.note_end(None, Some(signal.unwrap_or(nix::libc::SIGRTMIN())));
+            }
+            Err(Errno::EINTR) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+        Ok(())
+    }
+
+    fn note_status(&mut self, status: WaitStatus) {
+        match status {
+            WaitStatus::Exited(_, code) => self.note_end(Some(code), None),
+            WaitStatus::Signaled(_, signal, _) => self.note_end(None, Some(signal as i32)),
+            _ => {}
         }
     }
 

@@ -27,6 +27,7 @@
 mod daemon;
 mod handle;
 mod keeper;
+mod launch;
 mod protocol;
 pub(crate) mod tree;
 mod wire;
@@ -37,7 +38,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 pub use handle::{GuardError, GuardHandle, GuardSettings, GuardedScript, SpawnError};
-pub use protocol::{KeeperEvent, ScriptSpec, Stop};
+pub use protocol::{KeeperEvent, Output, ScriptSpec, Stop};
 
 /// What a guard or a keeper was asked to be, from its hidden command line.
 enum Role {

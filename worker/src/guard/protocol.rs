@@ -17,11 +17,21 @@ pub struct ScriptSpec {
     pub env: Vec<(String, String)>,
     /// Its working directory.
     pub cwd: String,
-    /// A FIFO with an open reader: becomes both stdout and stderr.
-    pub output: String,
+    /// Where its output goes.
+    pub output: Output,
     /// How long processes that outlive the script may take to end by themselves, in
     /// milliseconds, before they are killed.
     pub linger_ms: u64,
+}
+
+/// What a script's stdin, stdout and stderr are.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Output {
+    /// stdin is empty; a FIFO with an open reader becomes both stdout and stderr.
+    Fifo(String),
+    /// All three are those of this process, usually the worker in somebody's terminal.
+    Of(u32),
 }
 
 impl fmt::Debug for ScriptSpec {

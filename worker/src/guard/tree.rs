@@ -13,9 +13,9 @@ use nix::unistd::Pid;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Process {
     pub(crate) pid: i32,
-    pub(crate) parent: i32,
-    pub(crate) group: i32,
-    pub(crate) zombie: bool,
+    parent: i32,
+    group: i32,
+    zombie: bool,
 }
 
 /// Parses `/proc/PID/stat`. The command name in parentheses may itself hold `)`, spaces and newlines.
@@ -34,41 +34,78 @@ fn parse_stat(pid: i32, stat: &[u8]) -> Option<Process> {
     })
 }
 
-/// Every process that can be seen.
-fn processes() -> Vec<Process> {
-    let Ok(entries) = std::fs::read_dir("/proc") else {
-        return Vec::new();
-    };
-    entries
-        .filter_map(|entry| {
-            let entry = entry.ok()?;
-            let pid = entry.file_name().to_str()?.parse().ok()?;
-            parse_stat(pid, &std::fs::read(entry.path().join("stat")).ok()?)
-        })
-        .collect()
+/// The signal that ended a process which is not collected yet.
+pub(crate) fn ending_signal(pid: i32) -> Option<i32> {
+    let stat = std::fs::read(format!("/proc/{pid}/stat")).ok()?;
+    let text = String::from_utf8_lossy(&stat);
+    // The last field of a zombie's line is what `wait` would say.
+    let status: i32 = text.split_ascii_whitespace().last()?.parse().ok()?;
+    Some(status & 0x7f).filter(|signal| *signal > 0)
+}
+
+/// The direct children of a process as the kernel lists them; `None` where it keeps no lists.
+fn listed_children(pid: i32) -> Option<Vec<i32>> {
+    let mut children = Vec::new();
+    // A thread's own list: a child belongs to the thread that forked it.
+    for task in std::fs::read_dir(format!("/proc/{pid}/task")).ok()? {
+        let path = task.ok()?.path().join("children");
+        let Ok(list) = std::fs::read_to_string(&path) else {
+            // The thread may have ended, or the kernel may be built without.
+            path.parent().filter(|task| !task.exists())?;
+            continue;
+        };
+        children.extend(
+            list.split_ascii_whitespace()
+                .filter_map(|pid| pid.parse::<i32>().ok()),
+        );
+    }
+    Some(children)
+}
+
+/// Every process that can be seen, by its parent.
+fn all_by_parent() -> HashMap<i32, Vec<i32>> {
+    let mut children: HashMap<i32, Vec<i32>> = HashMap::new();
+    for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        if let Some(pid) = name.to_str().and_then(|name| name.parse().ok())
+            && let Some(process) = read_stat(pid)
+        {
+            children.entry(process.parent).or_default().push(pid);
+        }
+    }
+    children
+}
+
+fn read_stat(pid: i32) -> Option<Process> {
+    parse_stat(pid, &std::fs::read(format!("/proc/{pid}/stat")).ok()?)
 }
 
 /// The living descendants of a process, without those in `except` and all below them.
+///
+/// Reads the kernel's lists of children, which takes no longer on a host with many processes;
+/// where there are none, the whole process table.
 pub(crate) fn descendants(of: i32, except: &HashSet<i32>) -> Vec<Process> {
-    select_descendants(&processes(), of, except)
+    let pids = if listed_children(std::process::id() as i32).is_some() {
+        select(of, except, |pid| listed_children(pid).unwrap_or_default())
+    } else {
+        let mut all = all_by_parent();
+        select(of, except, |pid| all.remove(&pid).unwrap_or_default())
+    };
+    pids.into_iter()
+        .filter_map(read_stat)
+        .filter(|process| !process.zombie)
+        .collect()
 }
 
-fn select_descendants(table: &[Process], of: i32, except: &HashSet<i32>) -> Vec<Process> {
-    let mut children: HashMap<i32, Vec<Process>> = HashMap::new();
-    for process in table {
-        children.entry(process.parent).or_default().push(*process);
-    }
+fn select(of: i32, except: &HashSet<i32>, mut children: impl FnMut(i32) -> Vec<i32>) -> Vec<i32> {
     let mut found = Vec::new();
     let mut seen = HashSet::from([of]);
     let mut next = vec![of];
     while let Some(parent) = next.pop() {
-        for child in children.get(&parent).into_iter().flatten() {
-            if except.contains(&child.pid) || !seen.insert(child.pid) {
-                continue;
-            }
-            next.push(child.pid);
-            if !child.zombie {
-                found.push(*child);
+        for child in children(parent) {
+            if !except.contains(&child) && seen.insert(child) {
+                next.push(child);
+                found.push(child);
             }
         }
     }
@@ -77,10 +114,10 @@ fn select_descendants(table: &[Process], of: i32, except: &HashSet<i32>) -> Vec<
 
 /// The direct children of a process, dead or alive, without those in `except`.
 pub(crate) fn orphans(of: i32, except: &HashSet<i32>) -> Vec<i32> {
-    processes()
-        .iter()
-        .filter(|process| process.parent == of && !except.contains(&process.pid))
-        .map(|process| process.pid)
+    listed_children(of)
+        .unwrap_or_else(|| all_by_parent().remove(&of).unwrap_or_default())
+        .into_iter()
+        .filter(|pid| !except.contains(pid))
         .collect()
 }
 
@@ -115,16 +152,7 @@ pub(crate) fn kill_all(processes: &[Process]) {
 mod tests {
     use std::collections::HashSet;
 
-    use super::{Process, parse_stat, select_descendants};
-
-    fn process(pid: i32, parent: i32) -> Process {
-        Process {
-            pid,
-            parent,
-            group: pid,
-            zombie: false,
-        }
-    }
+    use super::{all_by_parent, listed_children, parse_stat, select};
 
     #[test]
     fn a_command_name_with_parentheses_and_newlines_is_skipped() {
@@ -137,23 +165,41 @@ mod tests {
 
     #[test]
     fn descendants_are_found_at_any_depth_and_exceptions_prune_their_subtree() {
-        let table = [
-            process(2, 1),
-            process(3, 2),
-            process(4, 3),
-            process(5, 1),
-            process(6, 5),
-            process(9, 8),
-        ];
-        let found = select_descendants(&table, 1, &HashSet::from([5]));
-        let mut pids: Vec<i32> = found.iter().map(|process| process.pid).collect();
+        let children = |pid| match pid {
+            1 => vec![2, 5],
+            2 => vec![3],
+            3 => vec![4],
+            5 => vec![6],
+            8 => vec![9],
+            _ => Vec::new(),
+        };
+        let mut pids = select(1, &HashSet::from([5]), children);
         pids.sort_unstable();
         assert_eq!(pids, [2, 3, 4]);
     }
 
     #[test]
     fn a_loop_in_a_torn_listing_ends() {
-        let table = [process(2, 3), process(3, 2), process(2, 1)];
-        assert_eq!(select_descendants(&table, 1, &HashSet::new()).len(), 2);
+        let children = |pid| match pid {
+            1 | 3 => vec![2],
+            2 => vec![3, 1],
+            _ => Vec::new(),
+        };
+        assert_eq!(select(1, &HashSet::new(), children), [2, 3]);
+    }
+
+    #[test]
+    fn both_ways_find_a_child() {
+        let mut child = std::process::Command::new("sleep")
+            .arg("600")
+            .spawn()
+            .unwrap();
+        let (own, pid) = (std::process::id() as i32, child.id() as i32);
+        let by_table = all_by_parent().remove(&own).unwrap_or_default();
+        let by_list = listed_children(own);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(by_table.contains(&pid));
+        assert!(by_list.is_none_or(|list| list.contains(&pid)));
     }
 }

@@ -16,7 +16,7 @@ pub(super) fn build_all(
     problems: &mut Problems<'_>,
 ) -> BTreeMap<String, Connection> {
     let mut built = BTreeMap::new();
-    for entry in context.connections {
+    for entry in context.connections.entries {
         if let Some(connection) = build(entry, environment, problems) {
             built.insert(entry.name.clone(), connection);
         }

@@ -28,7 +28,7 @@ pub(super) fn build_all(
     problems: &mut Problems<'_>,
 ) -> BTreeMap<String, DataSet> {
     let mut built = BTreeMap::new();
-    for entry in context.datasets {
+    for entry in context.datasets.entries {
         if let Some(dataset) = build(context, entry, problems) {
             built.insert(entry.name.clone(), dataset);
         }

@@ -3,35 +3,41 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Context, text};
-use crate::flow::model::{Flow, Mapping, Partition};
+use crate::flow::model::{ConnectionKind, Flow, Job, Mapping, Partition};
 use crate::flow::raw::{RawDataSet, RawJob};
 use crate::flow::read::{At, NamedEntry, Place, Problems};
 use crate::flow::scalar::{KeepFor, Text};
 use crate::flow::topology::Topology;
 use crate::flow::tree::Mark;
 
+/// Data set to the name and the partition of the one that it was cut by.
+type Origins<'f> = BTreeMap<&'f str, (&'f str, &'f Partition)>;
+
+/// More circles than this are not looked for: each is found by walking the whole graph again.
+const MAX_CYCLES: usize = 20;
+
 /// Checks everything that needs more than one part of the file.
-pub(super) fn check(context: &Context<'_>, flow: &mut Flow, problems: &mut Problems<'_>) {
+pub(super) fn check(context: &Context<'_>, flow: &Flow, problems: &mut Problems<'_>) {
     one_maker(context, problems);
     match Topology::of(flow) {
         Ok(topology) => {
+            let origins = origins(flow, &topology);
             for (name, job) in &flow.jobs {
-                if let Some(raw) = find(context.jobs, name) {
-                    chunks_pair_up(raw, job, flow, &topology, problems);
+                if let Some(raw) = context.jobs.get(name) {
+                    chunks_pair_up(raw, job, &origins, problems);
                 }
             }
-            // What is misspelt elsewhere is no news here.
-            if !problems.any_error() {
-                unused(context, flow, &topology, problems);
-            }
         }
-        Err(cycle) => report_cycle(context, &cycle.jobs, &cycle.arrows(), flow, problems),
+        Err(_) => report_cycles(context, flow.clone(), problems),
     }
     shared_places(context, problems);
-}
-
-fn find<'r, T>(entries: &'r [NamedEntry<T>], name: &str) -> Option<&'r NamedEntry<T>> {
-    entries.iter().find(|entry| entry.name == name)
+    if context.jobs_are_known {
+        buffers_drain(context, flow, problems);
+    }
+    // What is misspelt elsewhere is no news here.
+    if let (false, Ok(topology)) = (problems.any_error(), Topology::of(flow)) {
+        unused(context, flow, &topology, problems);
+    }
 }
 
 /// A data set has one maker, or two attempts of different jobs would publish the same chunk.
@@ -64,22 +70,33 @@ fn output_of(job: &NamedEntry<RawJob>) -> Option<&At<Text>> {
     job.value.as_ref()?.output.as_ref()
 }
 
-fn report_cycle(
-    context: &Context<'_>,
-    jobs: &[String],
-    arrows: &str,
-    flow: &Flow,
-    problems: &mut Problems<'_>,
-) {
-    // A job that reads its own output was reported where its input stands.
-    let [first, .., last] = jobs else { return };
-    let made = flow.jobs.get(last).map(|job| job.output.as_str());
-    let place = find(context.jobs, first).map(|raw| input_place(raw, made));
-    if let Some(place) = place {
-        problems
-            .error(&place, format!("the jobs wait for each other: {arrows}"))
-            .expected("jobs that feed each other in one direction")
-            .hint("take one of these inputs away");
+/// Reports a circle, opens it and looks for the next.
+fn report_cycles(context: &Context<'_>, mut flow: Flow, problems: &mut Problems<'_>) {
+    for _ in 0..MAX_CYCLES {
+        let Err(cycle) = Topology::of(&flow) else {
+            return;
+        };
+        let (Some(first), Some(last)) = (cycle.jobs.first(), cycle.jobs.last()) else {
+            return;
+        };
+        let Some(made) = flow.jobs.get(last).map(|job| job.output.clone()) else {
+            return;
+        };
+        if let Some(raw) = context.jobs.get(first) {
+            let arrows = cycle.arrows();
+            problems
+                .error(
+                    &input_place(raw, Some(&made)),
+                    format!("the jobs wait for each other: {arrows}"),
+                )
+                .expected("jobs that feed each other in one direction")
+                .hint(format!(
+                    "the circle opens where one of them stops reading, here {made:?}"
+                ));
+        }
+        if let Some(job) = flow.jobs.get_mut(first) {
+            job.inputs.retain(|input| input.dataset != made);
+        }
     }
 }
 
@@ -102,9 +119,8 @@ fn input_place(job: &NamedEntry<RawJob>, dataset: Option<&str>) -> Place {
 /// Inputs of the same key must have the same keys, or chunks wait for partners for ever.
 fn chunks_pair_up(
     raw: &NamedEntry<RawJob>,
-    job: &crate::flow::model::Job,
-    flow: &Flow,
-    topology: &Topology,
+    job: &Job,
+    origins: &Origins<'_>,
     problems: &mut Problems<'_>,
 ) {
     let mut same = job
@@ -112,11 +128,11 @@ fn chunks_pair_up(
         .iter()
         .filter(|input| input.mapping == Mapping::SameKey);
     let Some(first) = same.next() else { return };
-    let Some((first_origin, first_partition)) = origin(&first.dataset, flow, topology) else {
+    let Some((first_origin, first_partition)) = origins.get(first.dataset.as_str()) else {
         return;
     };
     for input in same {
-        let Some((origin, partition)) = origin(&input.dataset, flow, topology) else {
+        let Some((origin, partition)) = origins.get(input.dataset.as_str()) else {
             continue;
         };
         if origin == first_origin {
@@ -179,24 +195,71 @@ fn pairing(left: &Partition, right: &Partition) -> Pairing {
     }
 }
 
-/// The data set whose partition a data set's chunks come from.
-fn origin<'f>(
-    dataset: &'f str,
-    flow: &'f Flow,
-    topology: &Topology,
-) -> Option<(&'f str, &'f Partition)> {
-    let mut current = dataset;
-    loop {
-        let declared = flow.datasets.get(current)?;
-        if let Some(partition) = &declared.partition {
-            return Some((current, partition));
-        }
-        let job = flow.jobs.get(topology.maker(current)?)?;
-        let input = job
+/// For each data set the one whose partition its chunks come from.
+fn origins<'f>(flow: &'f Flow, topology: &'f Topology) -> Origins<'f> {
+    let declared = flow.datasets.iter();
+    let mut origins: Origins<'f> = declared
+        .filter_map(|(name, dataset)| {
+            let partition = dataset.partition.as_ref()?;
+            Some((name.as_str(), (name.as_str(), partition)))
+        })
+        .collect();
+    for name in topology.order() {
+        let Some(job) = flow.jobs.get(name) else {
+            continue;
+        };
+        let same = job
             .inputs
             .iter()
-            .find(|input| input.mapping == Mapping::SameKey)?;
-        current = &input.dataset;
+            .find(|input| input.mapping == Mapping::SameKey);
+        let origin = same.and_then(|input| origins.get(input.dataset.as_str()).copied());
+        if let Some(origin) = origin {
+            origins.entry(job.output.as_str()).or_insert(origin);
+        }
+    }
+    origins
+}
+
+/// A buffer that never drains stops its job for ever.
+fn buffers_drain(context: &Context<'_>, flow: &Flow, problems: &mut Problems<'_>) {
+    let mut readers: BTreeMap<&str, Vec<(&str, Mapping)>> = BTreeMap::new();
+    for (name, job) in &flow.jobs {
+        for input in &job.inputs {
+            readers
+                .entry(&input.dataset)
+                .or_default()
+                .push((name, input.mapping));
+        }
+    }
+    for entry in context.datasets.entries {
+        let buffer = entry.value.as_ref().and_then(|raw| raw.buffer.as_ref());
+        let made = context.makers.contains_key(entry.name.as_str());
+        let Some(buffer) = buffer.filter(|_| made) else {
+            continue;
+        };
+        let place = buffer.place.at_key();
+        let readers = readers
+            .get(entry.name.as_str())
+            .map_or(&[][..], Vec::as_slice);
+        if readers.is_empty() {
+            problems
+                .error(
+                    &place,
+                    format!("no job reads {:?}, so its buffer never drains", entry.name),
+                )
+                .hint("remove the buffer: a full one would stop the job for ever");
+        }
+        let waits = readers.iter().find(|(_, mapping)| *mapping == Mapping::All);
+        if let Some((job, _)) = waits {
+            problems
+                .error(
+                    &place,
+                    format!(
+                        "a buffer would hold back chunks while job {job:?} waits for all of them"
+                    ),
+                )
+                .hint("remove the buffer: the two would wait for each other for ever");
+        }
     }
 }
 
@@ -209,7 +272,7 @@ fn unused(context: &Context<'_>, flow: &Flow, topology: &Topology, problems: &mu
         .flat_map(|(name, job)| job.pools.iter().chain([name]))
         .map(String::as_str)
         .collect();
-    for entry in context.pools {
+    for entry in context.pools.entries {
         if !used.contains(entry.name.as_str()) {
             problems
                 .warning(
@@ -222,7 +285,7 @@ fn unused(context: &Context<'_>, flow: &Flow, topology: &Topology, problems: &mu
     let by_datasets = flow.datasets.values().map(|dataset| &dataset.at.connection);
     let by_jobs = flow.jobs.values().flat_map(|job| &job.connections);
     let used: BTreeSet<&String> = by_datasets.chain(by_jobs).collect();
-    for entry in context.connections {
+    for entry in context.connections.entries {
         if !used.contains(&entry.name) {
             problems.warning(
                 &entry.place.at_key(),
@@ -230,7 +293,7 @@ fn unused(context: &Context<'_>, flow: &Flow, topology: &Topology, problems: &mu
             );
         }
     }
-    if context.jobs.is_empty() && context.datasets.is_empty() {
+    if context.jobs.entries.is_empty() && context.datasets.entries.is_empty() {
         let file = Place {
             value: Mark::default(),
             key: Mark::default(),
@@ -244,7 +307,7 @@ fn unused(context: &Context<'_>, flow: &Flow, topology: &Topology, problems: &mu
 }
 
 fn unused_datasets(context: &Context<'_>, topology: &Topology, problems: &mut Problems<'_>) {
-    for entry in context.datasets {
+    for entry in context.datasets.entries {
         if !topology.readers(&entry.name).is_empty() {
             continue;
         }
@@ -272,7 +335,7 @@ fn unused_datasets(context: &Context<'_>, topology: &Topology, problems: &mut Pr
 /// Two data sets at one place overwrite each other.
 fn shared_places(context: &Context<'_>, problems: &mut Problems<'_>) {
     let mut taken: BTreeMap<(String, String), &NamedEntry<RawDataSet>> = BTreeMap::new();
-    for entry in context.datasets {
+    for entry in context.datasets.entries {
         let Some(key) = place_key(context, entry) else {
             continue;
         };
@@ -319,11 +382,9 @@ fn place_key(context: &Context<'_>, entry: &NamedEntry<RawDataSet>) -> Option<(S
         .get(&at.connection.as_ref()?.value.0)?;
     // Two names for one URL or root are one place.
     let endpoint = match &connection.kind {
-        crate::flow::model::ConnectionKind::Postgres { url } => url.clone(),
-        crate::flow::model::ConnectionKind::Files { root, .. } => {
-            root.trim_end_matches('/').to_owned()
-        }
-        crate::flow::model::ConnectionKind::Other { .. } => at.connection.as_ref()?.value.0.clone(),
+        ConnectionKind::Postgres { url } => url.clone(),
+        ConnectionKind::Files { root, .. } => root.trim_end_matches('/').to_owned(),
+        ConnectionKind::Other { .. } => at.connection.as_ref()?.value.0.clone(),
     };
     match (at.table.as_ref(), at.path.as_ref()) {
         (Some(table), _) => Some((endpoint, text::folded_table(&table.value.0))),

@@ -25,7 +25,7 @@ pub(super) fn build_all(
     problems: &mut Problems<'_>,
 ) -> BTreeMap<String, Job> {
     let mut built = BTreeMap::new();
-    for entry in context.jobs {
+    for entry in context.jobs.entries {
         if let Some(job) = build(context, entry, problems) {
             built.insert(entry.name.clone(), job);
         }
@@ -112,6 +112,7 @@ fn inputs(
                     format!("the job reads {:?}, which it makes itself", shorten(name)),
                 )
                 .expected("an input that is not the job's output");
+            continue;
         }
         if !seen.insert(name) {
             problems
@@ -204,6 +205,11 @@ fn retry(raw: &At<RawRetry>, problems: &mut Problems<'_>) -> Retry {
             .as_ref()
             .map_or(default.max_backoff_ms, |span| span.value.millis),
     };
+    if let Some(backoff) = given.backoff.as_ref().filter(|span| span.value.millis == 0) {
+        problems
+            .error(&backoff.place, format!("{} is 0s", backoff.place.path))
+            .expected("a first delay longer than nothing");
+    }
     if retry.max_backoff_ms < retry.backoff_ms {
         let place = given
             .max_backoff

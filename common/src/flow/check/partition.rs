@@ -161,7 +161,14 @@ fn list_values(list: &At<Vec<At<Written>>>, problems: &mut Problems<'_>) -> Vec<
     }
     for value in &list.value {
         let written = &value.value.0;
-        text::name(written, &value.place, "chunk", problems);
+        if written.is_empty() || written.contains('\0') {
+            problems
+                .error(
+                    &value.place,
+                    "a value of the list is empty or holds a NUL character",
+                )
+                .expected("a value that a script can be given");
+        }
         if !seen.insert(written) {
             problems.error(
                 &value.place,

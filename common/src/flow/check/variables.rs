@@ -117,7 +117,7 @@ pub(super) fn name(name: &str, place: &Place, problems: &mut Problems<'_>) {
 /// Scripts get connections as variables, whose names cannot tell `a-b` from `A_B`.
 pub(super) fn no_collision(context: &Context<'_>, problems: &mut Problems<'_>) {
     let mut taken: HashMap<String, &str> = HashMap::new();
-    for entry in context.connections {
+    for entry in context.connections.entries {
         let Some(connection) = context.built_connections.get(&entry.name) else {
             continue;
         };

@@ -1,6 +1,9 @@
 //! Whole flow files through the front door.
 
+mod graph;
 mod rules;
+mod shown;
+mod text;
 
 use super::model::*;
 use super::parse_flow;

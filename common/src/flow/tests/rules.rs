@@ -288,7 +288,7 @@ fn partitions() {
         partition => "partition: { key: «5, chunks: 1 }", "quote it: \"5\"";
         partition => "partition: { list: «[] }", "the list is empty";
         partition => "partition: { list: [a, «a] }", "stands here twice";
-        partition => "partition: { list: [a, «a/b] }", "holds a /";
+        partition => "partition: { list: [a, «\"\"] }", "a value that a script can be given";
         partition => "partition: { list: [a, «~] }", "has no value";
         partition => "partition: { list: «a }", "a list, for example";
         partition => "«partition: { files: \"*.csv\" }", "needs a files connection";
@@ -310,15 +310,18 @@ fn partitions() {
 
 #[test]
 fn buffers_and_keeping() {
+    let mid = "{fence}.csv\" } }";
     let end = "end: { at: { connection: db, table: public.e } }";
     let source = "partition: { key: id, chunks: 10 }";
     slips! { errors
-        end => "end: { at: { connection: db, table: public.e }, buffer: { chunks: «0 } }", "from 1";
-        end => "end: { at: { connection: db, table: public.e }, buffer: { bytes: «0 } }", "stops its job for ever";
-        end => "end: { at: { connection: db, table: public.e }, buffer: { bytes: «2 parsecs } }", "a size such as";
+        mid => "{fence}.csv\" }, buffer: { chunks: «0 } }", "from 1";
+        mid => "{fence}.csv\" }, buffer: { bytes: «0 } }", "stops its job for ever";
+        mid => "{fence}.csv\" }, buffer: { bytes: «2 parsecs } }", "a size such as";
         end => "end: { at: { connection: db, table: public.e }, keep: «for_ever }", "did you mean \"forever\"?";
         end => "end: { at: { connection: db, table: public.e }, keep: «7 }", "a duration such as 7d";
         end => "end: { at: { connection: db, table: public.e }, keep: «10ms }", "at least 1s";
+        end => "end: { at: { connection: db, table: public.e }, «buffer: { chunks: 3 } }", "job \"sum\" waits for all of them";
+        "table: public.a }" => "table: public.a }, «buffer: { chunks: 3 }", "no job reads \"all\"";
         source => "partition: single, keep: «7d", "nothing of it may be removed";
         source => "partition: single, «buffer: { chunks: 3 }", "there is nothing to stop";
     }
@@ -346,6 +349,7 @@ fn jobs() {
         "run: { script: l.sh }" => "run: { script: l.sh }, timeout: «1500ms", "whole seconds";
         "run: { script: l.sh }" => "run: { script: l.sh }, silence: «4s", "at least 5s";
         "run: { script: l.sh }" => "run: { script: l.sh }, retry: { attempts: «0 }", "from 1 to 1000";
+        "run: { script: l.sh }" => "run: { script: l.sh }, retry: { backoff: «0s }", "longer than nothing";
         "run: { script: l.sh }" => "run: { script: l.sh }, retry: { max_backoff: «1s }", "shorter than the first (10s)";
         "run: { script: l.sh }" => "run: { script: l.sh }, retry: { backoff: «1h }", "the longest delay (10m)";
         "run: { script: l.sh }" => "run: { script: l.sh }, retry: «5", "retry is the number 5";

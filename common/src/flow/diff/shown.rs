@@ -1,0 +1,129 @@
+//! How the parts of a model are shown in a change.
+//!
+//! Changes are found by comparing what is shown, so two different values must never look alike.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::flow::duration::format_duration;
+use crate::flow::model::{
+    Buffer, ChunkSize, Connection, ConnectionKind, Input, Keep, Location, Mapping, Partition,
+    Retry, Run,
+};
+
+pub(super) fn or_none(text: &Option<String>) -> String {
+    text.clone().unwrap_or_else(|| "none".to_owned())
+}
+
+pub(super) fn kind_word(connection: &Connection) -> String {
+    match connection.kind {
+        ConnectionKind::Postgres { .. } => "postgres",
+        ConnectionKind::Files { .. } => "files",
+        ConnectionKind::Other { .. } => "other",
+    }
+    .to_owned()
+}
+
+pub(super) fn limit(limit: Option<u32>) -> String {
+    limit.map_or_else(|| "none".to_owned(), |limit| limit.to_string())
+}
+
+pub(super) fn place(at: &Location) -> String {
+    match (&at.table, &at.path) {
+        (Some(table), _) => format!("{}:{table}", at.connection),
+        (None, Some(path)) => format!("{}:{path}", at.connection),
+        (None, None) => at.connection.clone(),
+    }
+}
+
+pub(super) fn list(items: &[String]) -> String {
+    // Quoted, so that ["a, b"] and ["a", "b"] differ.
+    let quoted: Vec<String> = items.iter().map(|item| quote(item)).collect();
+    format!("[{}]", quoted.join(", "))
+}
+
+/// A text as it is where it cannot be misread, quoted otherwise.
+fn quote(text: &str) -> String {
+    let plain = |c: char| c.is_alphanumeric() || "_-./:=${}".contains(c);
+    if !text.is_empty() && text.chars().all(plain) {
+        text.to_owned()
+    } else {
+        format!("{text:?}")
+    }
+}
+
+pub(super) fn map(entries: &BTreeMap<String, String>) -> String {
+    let shown: Vec<String> = entries
+        .iter()
+        .map(|(name, value)| format!("{}: {}", quote(name), quote(value)))
+        .collect();
+    format!("{{{}}}", shown.join(", "))
+}
+
+pub(super) fn partition(partition: Option<&Partition>) -> String {
+    match partition {
+        None => "that of its input".to_owned(),
+        Some(Partition::Single) => "single".to_owned(),
+        Some(Partition::Key { columns, size }) => {
+            let columns = if columns.is_empty() {
+                "primary".to_owned()
+            } else {
+                list(columns)
+            };
+            match size {
+                ChunkSize::Chunks(chunks) => format!("key {columns}, {chunks} chunks"),
+                ChunkSize::Rows(rows) => format!("key {columns}, {rows} rows a chunk"),
+            }
+        }
+        Some(Partition::List { values }) => format!("list {}", list(values)),
+        Some(Partition::Files { pattern }) => format!("files {pattern}"),
+        Some(Partition::Query { sql, key }) => match key {
+            Some(key) => format!("query {sql:?} named by {key}"),
+            None => format!("query {sql:?}"),
+        },
+        Some(Partition::Command { argv }) => format!("command {}", list(argv)),
+    }
+}
+
+pub(super) fn buffer(buffer: Buffer) -> String {
+    let shown = |bound: Option<u64>| bound.map_or_else(|| "none".to_owned(), |b| b.to_string());
+    format!(
+        "chunks {}, bytes {}",
+        shown(buffer.chunks),
+        shown(buffer.bytes)
+    )
+}
+
+pub(super) fn keep(keep: Keep) -> String {
+    match keep {
+        Keep::Forever => "forever".to_owned(),
+        Keep::UntilConsumed => "until_consumed".to_owned(),
+        Keep::Seconds(kept) => seconds(kept),
+    }
+}
+
+pub(super) fn inputs(inputs: &[Input]) -> String {
+    let shown: Vec<String> = inputs
+        .iter()
+        .map(|input| match input.mapping {
+            Mapping::SameKey => quote(&input.dataset),
+            Mapping::All => format!("all of {}", quote(&input.dataset)),
+        })
+        .collect();
+    format!("[{}]", shown.join(", "))
+}
+
+pub(super) fn run(run: &Run) -> String {
+    let Run::Script { script, args, env } = run;
+    format!("{} {} {}", quote(script), list(args), map(env))
+}
+
+pub(super) fn retry(retry: Retry) -> String {
+    let millis = |millis| format_duration(Duration::from_millis(millis));
+    let (first, longest) = (millis(retry.backoff_ms), millis(retry.max_backoff_ms));
+    format!("{} attempts, {first} to {longest} apart", retry.attempts)
+}
+
+pub(super) fn seconds(seconds: u64) -> String {
+    format_duration(Duration::from_secs(seconds))
+}
