@@ -13,7 +13,7 @@ use crate::leader::{self, Election, TIME_TO_LIVE};
 use crate::loops::{planning, start, sweep, upkeep};
 use crate::planner::Planner;
 
-/// The most sessions that the loops use at once.
+/// The most sessions that the short loops use at once.
 const SESSIONS: usize = 6;
 
 /// What a coordinator daemon needs.
@@ -21,7 +21,7 @@ const SESSIONS: usize = 6;
 pub struct ServeSettings {
     /// The control database, as a login in `odf_coordinator`.
     pub url: SecretString,
-    /// Where planning commands are looked up.
+    /// Where planning commands are.
     pub script_dir: Option<PathBuf>,
     /// Shortens every interval by this factor; 1 outside tests.
     pub time_scale: f64,
@@ -44,18 +44,19 @@ pub async fn serve(settings: ServeSettings, shutdown: Shutdown) -> anyhow::Resul
 
     let scaled = |interval: Duration| interval.div_f64(settings.time_scale);
     // A session of its own, so that no pass, however slow, keeps leadership from being renewed.
-    let election_db = ControlDb::new(settings.url, 1, &application_name)?;
+    let election_db = ControlDb::new(settings.url.clone(), 1, &application_name)?;
     let (election, leader) = Election::new(election_db, db, holder, scaled(TIME_TO_LIVE));
     let every = Every::new(election.interval()).at_once();
     let mut supervisor = Supervisor::new(shutdown).with_grace(Duration::from_secs(20));
     supervisor.spawn_loop("election", every, election);
     let planner = Planner::new(SecretSource::from_process(), settings.script_dir);
+    let patient = ControlDb::patient(settings.url, planning::SESSIONS, &application_name)?;
     start(
         &mut supervisor,
         &leader,
         "plan",
         scaled(planning::INTERVAL),
-        planning::Planning::new(planner, scaled(planning::RETRY_AFTER)),
+        planning::Planning::new(planner, patient, scaled(planning::RETRY_AFTER)),
     );
     start(
         &mut supervisor,

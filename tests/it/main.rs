@@ -6,6 +6,9 @@
 mod harness;
 
 mod claim;
+mod coordinator_apply;
+mod coordinator_plan;
+mod coordinator_support;
 mod cut_after_commit;
 mod floor;
 mod limits;
@@ -16,9 +19,6 @@ mod register;
 mod requests;
 mod roles;
 mod settle;
-mod coordinator_apply;
-mod coordinator_plan;
-mod coordinator_support;
 mod smoke;
 mod sweep;
 mod transitions;

@@ -88,12 +88,12 @@ async fn a_splitter_that_was_killed_is_begun_again() {
     // The one that was presumed dead writes on: refused, and sealing too.
     let refused = first.add_chunks(plan, 250, &half).await;
     assert!(
-        matches!(refused, Err(StoreError::Refused(_))),
+        matches!(refused, Err(StoreError::Overtaken(_))),
         "{refused:?}"
     );
     let refused = first.seal_plan(plan, 500, &[]).await;
     assert!(
-        matches!(refused, Err(StoreError::Refused(_))),
+        matches!(refused, Err(StoreError::Overtaken(_))),
         "{refused:?}"
     );
     let refused = first.begin_plan(src).await;

@@ -7,7 +7,6 @@
 pub mod apply;
 pub mod error;
 pub mod lead;
-pub mod peek;
 pub mod plan;
 pub mod session;
 
@@ -16,7 +15,6 @@ use std::time::Duration;
 use deadpool_postgres::Pool;
 use secrecy::SecretString;
 use serde_json::Value;
-use tokio_postgres::Row;
 use tokio_postgres::types::{ToSql, Type};
 
 use crate::endpoint::{self, PoolSettings};
@@ -27,6 +25,8 @@ pub use session::{BeatAnswer, Claimed, Hello, Settled, WorkerSession};
 
 /// How long a protocol call may take before its outcome counts as unknown.
 const CALL_LIMIT: Duration = Duration::from_secs(30);
+/// The same for calls that write whole plans.
+const PLAN_LIMIT: Duration = Duration::from_secs(30 * 60);
 /// How often a call that the server aborted for a deadlock or a serialization conflict is repeated.
 const CONFLICT_TRIES: usize = 5;
 
@@ -64,10 +64,30 @@ impl ControlDb {
         })
     }
 
+    /// As [`Self::new`] with calls that may take long: for sealing and deriving plans of millions of
+    /// chunks.
+    ///
+    /// # Errors
+    /// [`StoreError::Connect`] where the url cannot be read.
+    pub fn patient(
+        url: SecretString,
+        size: usize,
+        application_name: &str,
+    ) -> Result<Self, StoreError> {
+        let mut settings = PoolSettings::new(size, application_name);
+        settings.session.statement_timeout = Some(PLAN_LIMIT);
+        Ok(Self {
+            pool: endpoint::pool(&url, &settings)?,
+            url,
+            limit: PLAN_LIMIT,
+        })
+    }
+
     /// The same, with another limit than 30 s on the time that a call may take.
     #[must_use]
-    pub fn answering_within(self, limit: Duration) -> Self {
-        Self { limit, ..self }
+    pub fn answering_within(mut self, limit: Duration) -> Self {
+        self.limit = limit;
+        self
     }
 
     /// Runs one function that answers one JSON value.
@@ -79,20 +99,10 @@ impl ControlDb {
         sql: &'static str,
         params: &[Param<'_>],
     ) -> Result<Value, StoreError> {
-        self.call_within(self.limit, sql, params).await
-    }
-
-    /// As [`Self::call`] where the answer may take as long as `limit`, on this side and on the server's.
-    pub(crate) async fn call_within(
-        &self,
-        limit: Duration,
-        sql: &'static str,
-        params: &[Param<'_>],
-    ) -> Result<Value, StoreError> {
         let mut tries = 0;
         loop {
             tries += 1;
-            match self.call_once(limit, sql, params).await {
+            match self.call_once(sql, params).await {
                 Err(StoreError::Conflict { .. }) if tries < CONFLICT_TRIES => {}
                 other => return other,
             }
@@ -101,7 +111,6 @@ impl ControlDb {
 
     async fn call_once(
         &self,
-        limit: Duration,
         sql: &'static str,
         params: &[Param<'_>],
     ) -> Result<Value, StoreError> {
@@ -110,14 +119,7 @@ impl ControlDb {
             .get()
             .await
             .map_err(|error| StoreError::from_pool(&self.url, &error))?;
-        let answer = tokio::time::timeout(limit, async {
-            if limit > CALL_LIMIT {
-                patiently(&client, limit, sql, params).await
-            } else {
-                client.query_typed(sql, params).await
-            }
-        })
-        .await;
+        let answer = tokio::time::timeout(self.limit, client.query_typed(sql, params)).await;
         let rows = match answer {
             Ok(Ok(rows)) => rows,
             Ok(Err(error)) => {
@@ -130,7 +132,7 @@ impl ControlDb {
             Err(_) => {
                 drop(deadpool_postgres::Object::take(client));
                 return Err(StoreError::Unreachable {
-                    problem: format!("no answer within {} s", limit.as_secs()),
+                    problem: format!("no answer within {} s", self.limit.as_secs()),
                 });
             }
         };
@@ -142,32 +144,6 @@ impl ControlDb {
             .flatten();
         Ok(value.unwrap_or(Value::Null))
     }
-}
-
-/// Runs a statement that may take longer than the session's time-out allows.
-///
-/// The whole transaction is sent before any answer is awaited: a process that is paused now leaves
-/// no transaction open behind it.
-async fn patiently(
-    client: &tokio_postgres::Client,
-    limit: Duration,
-    sql: &'static str,
-    params: &[Param<'_>],
-) -> Result<Vec<Row>, tokio_postgres::Error> {
-    let limit = limit.as_millis().to_string();
-    let set: [Param<'_>; 1] = [(&limit, Type::TEXT)];
-    let (begun, told, rows, committed) = futures_util::future::join4(
-        client.batch_execute("BEGIN"),
-        client.query_typed("SELECT set_config('statement_timeout', $1, true)", &set),
-        client.query_typed(sql, params),
-        client.batch_execute("COMMIT"),
-    )
-    .await;
-    begun?;
-    told?;
-    let rows = rows?;
-    committed?;
-    Ok(rows)
 }
 
 /// JSON that PostgreSQL can hold: it refuses the NUL character in text.

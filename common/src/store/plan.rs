@@ -4,8 +4,6 @@
 //! write. The same calls on [`ControlDb`] ask for no term; they are for a plan written by hand where
 //! no coordinator runs.
 
-use std::time::Duration;
-
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio_postgres::types::Type;
@@ -87,8 +85,7 @@ impl ControlDb {
         chunks: i64,
         notes: &[String],
     ) -> Result<(), StoreError> {
-        self.call_within(
-            PLAN_LIMIT,
+        self.call(
             "SELECT to_jsonb(true) FROM (SELECT odf.seal_plan($1, $2, $3)) done",
             &[
                 (&plan, Type::INT8),
@@ -106,15 +103,10 @@ impl ControlDb {
     /// [`StoreError::Refused`] where its inputs do not have the same chunks.
     pub async fn derive_plan(&self, data_set: i32) -> Result<bool, StoreError> {
         let sql = "SELECT to_jsonb(odf.derive_plan($1))";
-        let answer = self
-            .call_within(PLAN_LIMIT, sql, &[(&data_set, Type::INT4)])
-            .await?;
+        let answer = self.call(sql, &[(&data_set, Type::INT4)]).await?;
         Ok(answer == Value::Bool(true))
     }
 }
-
-/// How long the calls that write a state for every chunk of a plan may take: about 20 s a million.
-const PLAN_LIMIT: Duration = Duration::from_secs(600);
 
 /// As on [`ControlDb`], in one transaction with the proof of the term.
 impl LeaderProof {
@@ -172,10 +164,7 @@ impl LeaderProof {
         ];
         let sql =
             "SELECT to_jsonb(true) FROM odf.prove_term($1), LATERAL odf.seal_plan($2, $3, $4)";
-        self.db()
-            .call_within(PLAN_LIMIT, sql, &params)
-            .await
-            .map(|_| ())
+        self.db().call(sql, &params).await.map(|_| ())
     }
 
     /// Plans a made data set from its inputs' plans. Answers whether it has a plan now.
@@ -185,7 +174,7 @@ impl LeaderProof {
     pub async fn derive_plan(&self, data_set: i32) -> Result<bool, StoreError> {
         let sql = "SELECT to_jsonb(odf.derive_plan($2)) FROM odf.prove_term($1)";
         let params = [self.param(), (&data_set, Type::INT4)];
-        let answer = self.db().call_within(PLAN_LIMIT, sql, &params).await?;
+        let answer = self.db().call(sql, &params).await?;
         Ok(answer == Value::Bool(true))
     }
 

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use common::runtime::Summary;
 use common::store::plan::Unplanned;
-use common::store::{LeaderProof, StoreError};
+use common::store::{ControlDb, LeaderProof, StoreError};
 use tokio::task::JoinSet;
 
 use super::LeaderPass;
@@ -23,11 +23,14 @@ pub const INTERVAL: Duration = Duration::from_secs(1);
 pub const RETRY_AFTER: Duration = Duration::from_secs(15);
 /// How many sources are read at once.
 const SPLITS_AT_ONCE: usize = 4;
+/// Sessions that it needs: one for each split, one for deriving.
+pub const SESSIONS: usize = SPLITS_AT_ONCE + 1;
 
 /// The planning loop: what it splits now and what failed.
 #[derive(Debug)]
 pub struct Planning {
     planner: Planner,
+    db: ControlDb,
     retry_after: Duration,
     term: i64,
     splits: JoinSet<(Unplanned, End)>,
@@ -47,11 +50,13 @@ enum End {
 }
 
 impl Planning {
-    /// A loop that splits with `planner` and leaves what failed alone for `retry_after`.
+    /// A loop that splits with `planner`, stores through `db`, whose calls may take long, and leaves
+    /// what failed alone for `retry_after`.
     #[must_use]
-    pub fn new(planner: Planner, retry_after: Duration) -> Self {
+    pub fn new(planner: Planner, db: ControlDb, retry_after: Duration) -> Self {
         Self {
             planner,
+            db,
             retry_after,
             term: 0,
             splits: JoinSet::new(),
@@ -134,6 +139,7 @@ impl LeaderPass for Planning {
             self.failed.clear();
             self.term = proof.term();
         }
+        let proof = &self.db.proof(proof.term());
         let mut done = Vec::new();
         for (set, end) in self.ended() {
             done.extend(self.record(proof, set, end).await?);
