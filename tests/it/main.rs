@@ -6,10 +6,25 @@
 mod harness;
 
 mod claim;
+mod coordinator_apply;
+mod coordinator_plan;
+mod coordinator_support;
 mod cut_after_commit;
+mod floor;
+mod limits;
+mod plan;
+mod plans_of_functions;
 mod reconcile;
 mod register;
+mod requests;
+mod roles;
 mod settle;
 mod smoke;
+mod sweep;
+mod transitions;
+mod worker_drain;
+mod worker_outage;
+mod worker_restart;
 mod worker_run;
+mod worker_start;
 mod worker_support;
