@@ -6,6 +6,7 @@
 mod harness;
 
 mod claim;
+mod cli;
 mod cut_after_commit;
 mod reconcile;
 mod register;

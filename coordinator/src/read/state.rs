@@ -9,7 +9,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde::Serialize;
 
 use super::facts::{DataSetFacts, FleetFacts, InputFacts, Sample};
-use super::obstacle::{Reason, no_leader, obstacle, paused_by_hand, plural};
+use super::obstacle::{Reason, doing, no_leader, obstacle, paused_by_hand, plural};
 
 /// What a data set as a whole is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
@@ -183,9 +183,9 @@ fn waiting(set: &DataSetFacts, fleet: &FleetFacts) -> Standing {
     let chunks = input.chunks.unwrap_or(0);
     if input.exhausted > 0 && input.validated + input.exhausted >= chunks {
         let text = format!(
-            "waits for {}, where {} need a person",
+            "waits for {}, where {} a person",
             input.dataset,
-            plural(input.exhausted, "chunk")
+            doing(input.exhausted, "chunk", "need")
         );
         let reason = Reason::new("input_exhausted", text)
             .hint(format!("coordinator failures {}", input.dataset));
@@ -204,8 +204,8 @@ fn ended(set: &DataSetFacts) -> Standing {
     let counts = set.counts;
     if counts.exhausted > 0 {
         let text = format!(
-            "{} need a person",
-            plural(counts.exhausted, "exhausted chunk")
+            "{} a person",
+            doing(counts.exhausted, "exhausted chunk", "need")
         );
         let reason =
             Reason::new("exhausted", text).hint(format!("coordinator failures {}", set.name));
@@ -213,8 +213,8 @@ fn ended(set: &DataSetFacts) -> Standing {
     }
     if counts.complete > 0 {
         let text = format!(
-            "{} wait for approval",
-            plural(counts.complete, "published chunk")
+            "{} for approval",
+            doing(counts.complete, "published chunk", "wait")
         );
         let reason =
             Reason::new("approval", text).hint(format!("coordinator approve {}", set.name));
@@ -330,11 +330,16 @@ pub fn ends(
         let Some(own) = now.checked_add_signed(delta) else {
             continue;
         };
-        let inputs = set
-            .inputs
-            .iter()
-            .filter_map(|i| by_name.get(&(set.flow.as_str(), i.dataset.as_str())));
-        let end = inputs.copied().fold(own, DateTime::max);
+        let end = set.inputs.iter().try_fold(own, |end, input| {
+            if input.chunks == Some(input.validated) {
+                return Some(end);
+            }
+            // An input that is not finished and has no end leaves what is made of it without one.
+            by_name
+                .get(&(set.flow.as_str(), input.dataset.as_str()))
+                .map(|of| end.max(*of))
+        });
+        let Some(end) = end else { continue };
         by_name.insert((set.flow.as_str(), set.name.as_str()), end);
         ends.insert(set.data_set_id, end);
     }
@@ -357,3 +362,6 @@ pub fn span(delta: TimeDelta) -> String {
         _ => two(s / 86_400, "d", s % 86_400 / 3600, "h"),
     }
 }
+
+#[cfg(test)]
+mod tests;
