@@ -3,7 +3,7 @@
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
-	@echo "  make demo takes SF=0.05 CHUNKS=1000 WORKERS=2 SLOTS=4 FAIL_PERCENT=1 KEEP=1"
+	@echo "  make demo takes SF=0.05 CHUNKS=1000 WORKERS=2 SLOTS=6 FAIL_PERCENT=1 KEEP=1"
 
 build: ## build coordinator and worker
 	cargo build --workspace --locked

@@ -22,7 +22,7 @@ pub(crate) struct Options {
     pub(crate) workers: u32,
 
     /// Scripts that each worker may run at once.
-    #[arg(long, env = "SLOTS", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=64))]
+    #[arg(long, env = "SLOTS", default_value_t = 6, value_parser = clap::value_parser!(u32).range(1..=64))]
     pub(crate) slots: u32,
 
     /// Percentage of attempts that fail on purpose.
@@ -48,9 +48,42 @@ fn scale_factor(text: &str) -> Result<f64, String> {
     }
 }
 
+/// Limits of the extract over the run; the load keeps the first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Limits {
+    /// At the start: a third of all slots.
+    pub(crate) first: u32,
+    /// Scaled down: half of that.
+    pub(crate) lowered: u32,
+    /// Scaled up: all slots but those of the load.
+    pub(crate) raised: u32,
+}
+
 impl Options {
-    /// The limit of both stages at the start: half of all slots.
-    pub(crate) fn limit(&self) -> u32 {
-        (self.workers * self.slots).div_ceil(2)
+    /// The limits that suit the workers.
+    pub(crate) fn limits(&self) -> Limits {
+        let slots = self.workers * self.slots;
+        let first = (slots / 3).max(1);
+        Limits {
+            first,
+            lowered: (first / 2).max(1),
+            raised: slots.saturating_sub(first).max(first),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_suit_the_slots() {
+        let limits = |arguments: &[&str]| {
+            let limits = Options::parse_from(["demo"].iter().chain(arguments)).limits();
+            (limits.first, limits.lowered, limits.raised)
+        };
+        assert_eq!(limits(&["--workers", "2", "--slots", "6"]), (4, 2, 8));
+        assert_eq!(limits(&["--workers", "1", "--slots", "1"]), (1, 1, 1));
+        assert_eq!(limits(&["--workers", "3", "--slots", "5"]), (5, 2, 10));
     }
 }

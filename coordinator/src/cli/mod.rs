@@ -7,6 +7,7 @@ pub mod apply;
 pub mod approve;
 pub mod chunks;
 pub mod completions;
+mod daemon;
 pub mod dev;
 pub mod drain;
 pub mod events;
@@ -25,7 +26,6 @@ pub mod request;
 pub mod scale;
 pub mod selector;
 pub mod serve;
-mod setup;
 pub mod status;
 pub mod wait;
 pub mod words;
@@ -109,17 +109,16 @@ impl fmt::Debug for DatabaseUrl {
 }
 
 /// The commands.
+#[allow(
+    missing_docs,
+    reason = "commands without a line here are described where their arguments are"
+)]
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Install or upgrade the control schema
     Init(init::InitArgs),
-    /// Run everything here for a first try
     Dev(dev::DevArgs),
-    /// Run the coordinator daemon
     Serve(serve::ServeArgs),
-    /// Show what a flow would be split into, or check a stored plan
     Plan(plan::PlanArgs),
-    /// Apply a flow file
     Apply(apply::ApplyArgs),
     /// Where every data set stands, how fast it goes and what keeps it
     Status(status::Args),
@@ -177,6 +176,19 @@ pub struct Session {
 }
 
 impl Session {
+    /// The control database's URL, for connecting only.
+    ///
+    /// # Errors
+    /// Where none is named.
+    pub fn url(&self) -> Result<&str, Failure> {
+        match &self.global.database_url {
+            Some(url) => Ok(url.expose()),
+            None => Err(Failure::usage("no control database is named").hint(
+                "set ODF_DATABASE_URL or give --database-url postgresql://user@host/database",
+            )),
+        }
+    }
+
     /// The control database, connected at the first call.
     ///
     /// # Errors
@@ -185,12 +197,7 @@ impl Session {
         if let Some(db) = &self.db {
             return Ok(db.clone());
         }
-        let Some(url) = &self.global.database_url else {
-            return Err(Failure::usage("no control database is named").hint(
-                "set ODF_DATABASE_URL or give --database-url postgresql://user@host/database",
-            ));
-        };
-        let db = crate::read::connect(url.expose(), "coordinator-cli").await?;
+        let db = crate::read::connect(self.url()?, "coordinator-cli").await?;
         self.db = Some(db.clone());
         Ok(db)
     }
@@ -235,11 +242,11 @@ pub async fn run_into(cli: Cli, out: Output) -> Exit {
 
 async fn dispatch(command: Command, session: &mut Session) -> Result<Exit, Failure> {
     match command {
-        Command::Init(_) => setup::init(session).await,
-        Command::Dev(args) => setup::dev(args).await,
-        Command::Serve(args) => setup::serve(args, session).await,
-        Command::Plan(args) => setup::plan(args, session).await,
-        Command::Apply(args) => setup::apply(args, session).await,
+        Command::Init(args) => daemon::init(args, session).await,
+        Command::Dev(args) => daemon::dev(args).await,
+        Command::Serve(args) => daemon::serve(args, session).await,
+        Command::Plan(args) => daemon::plan(args, session).await,
+        Command::Apply(args) => daemon::apply(args, session).await,
         Command::Status(args) => status::run(args, session).await,
         Command::Chunks(args) => chunks::run(args, session).await,
         Command::Explain(args) => explain::run(args, session).await,
