@@ -92,7 +92,7 @@ pub fn standing(set: &DataSetFacts, fleet: &FleetFacts) -> Standing {
         return Standing::new(State::Paused, reason);
     }
     if set.running > 0 {
-        return Standing::new(State::Running, None);
+        return running(set, fleet);
     }
     if claimable > 0 {
         let found = obstacle(
@@ -119,6 +119,25 @@ pub fn standing(set: &DataSetFacts, fleet: &FleetFacts) -> Standing {
         return waiting(set, fleet);
     }
     ended(set)
+}
+
+/// What runs is running as long as anybody is heard: a lease alone is no sign of life.
+fn running(set: &DataSetFacts, fleet: &FleetFacts) -> Standing {
+    if fleet.workers.iter().any(|worker| worker.state == "active") {
+        return Standing::new(State::Running, None);
+    }
+    let text = format!(
+        "{} on workers that are not heard",
+        doing(set.running, "chunk", "run")
+    );
+    let mut reason = Reason::new("silent", text);
+    if !fleet.leads {
+        reason
+            .text
+            .push_str(", and no coordinator leads that would give them to others");
+        reason = reason.hint("coordinator serve");
+    }
+    Standing::new(State::Stalled, reason)
 }
 
 fn unplanned(set: &DataSetFacts, fleet: &FleetFacts) -> Standing {

@@ -1,5 +1,7 @@
 //! `status`: the line of every data set, and the one reason why nothing moves.
 
+use std::time::Duration;
+
 use common::domain::{AttemptResult, FailureClass, Outcome};
 use coordinator::cli::Exit;
 
@@ -269,6 +271,30 @@ async fn a_full_buffer_says_so_with_its_numbers() {
         explained.contains("2 chunks published and not consumed, limit 2 chunks"),
         "{explained}"
     );
+}
+
+#[tokio::test]
+async fn a_worker_that_is_not_heard_is_told_without_a_leader_too() {
+    let db = TestDb::new().await;
+    Shape::single(3).build(&db).await;
+    let leader = TestLeader::start(&db).await;
+    let worker = TestWorker::start(&db, "w1", 4).await;
+    leader.passes().await;
+    assert_eq!(worker.claim(2).await.len(), 2);
+    db.exec("select odf.resign(1)", &[]).await;
+    assert_eq!(line(&db, "mid").await, "mid RUNNING 0/3 0.0% run 2");
+    db.advance(Duration::from_secs(90)).await;
+    let text = ok(&db, "status").await;
+    assert!(
+        text.starts_with("no coordinator leads | 1 worker (1 not heard), 2 of 4 slots busy\n"),
+        "{text}"
+    );
+    assert_eq!(
+        line(&db, "mid").await,
+        "mid STALLED 0/3 0.0% run 2 | 2 chunks run on workers that are not heard, \
+         and no coordinator leads that would give them to others"
+    );
+    assert!(ok(&db, "workers").await.contains("silent"));
 }
 
 #[tokio::test]

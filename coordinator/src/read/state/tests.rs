@@ -80,6 +80,9 @@ fn what_runs_is_running_whatever_else_failed() {
     });
     set.running = 1;
     assert_eq!(state_of(&set, &fleet()), (State::Running, ""));
+    let mut silent = fleet();
+    silent.workers[0].state = "silent".to_owned();
+    assert_eq!(state_of(&set, &silent), (State::Stalled, "silent"));
     set.running = 0;
     assert_eq!(state_of(&set, &fleet()), (State::Idle, ""));
 }
