@@ -6,6 +6,7 @@
 mod harness;
 
 mod claim;
+mod cli;
 mod coordinator_apply;
 mod coordinator_plan;
 mod coordinator_support;
