@@ -93,15 +93,8 @@ async fn install(stage: &mut Stage, deeds: &mut Deeds) -> Result<()> {
     stage.databases()?.make_logins().await?;
     let template = stage.place.example.join("flow.yaml");
     let flow = std::fs::read_to_string(&template)
-        .with_context(|| format!("read {}", template.display()))?
-        .replace(
-            "chunks: 1000 ",
-            &format!("chunks: {} ", stage.options.chunks),
-        )
-        .replace(
-            "limit: 4 ",
-            &format!("limit: {} ", stage.options.limits().first),
-        );
+        .with_context(|| format!("read {}", template.display()))?;
+    let flow = with_numbers(&flow, stage.options.chunks, stage.options.limits().first);
     let path = stage.place.flow();
     std::fs::write(&path, flow).with_context(|| format!("write {}", path.display()))?;
     let path = path.to_str().context("the flow file's path is not UTF-8")?;
@@ -119,6 +112,12 @@ async fn install(stage: &mut Stage, deeds: &mut Deeds) -> Result<()> {
     });
     stage.start_coordinator()?;
     stage.start_workers()
+}
+
+/// The flow file with the numbers of this run.
+fn with_numbers(flow: &str, chunks: u32, limit: u32) -> String {
+    flow.replace("chunks: 1000 ", &format!("chunks: {chunks} "))
+        .replace("limit: 4 ", &format!("limit: {limit} "))
 }
 
 /// Waits for the plan and has it checked: every row in exactly one chunk.
@@ -403,4 +402,25 @@ async fn witnessed(
         ),
     });
     Ok(checks)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use common::flow::model::{ChunkSize, Partition};
+    use common::flow::parse_flow;
+
+    #[test]
+    fn the_flow_file_is_right_and_takes_the_numbers() {
+        let text = with_numbers(include_str!("flow.yaml"), 77, 5);
+        let flow = parse_flow(&text, "flow.yaml").unwrap().flow;
+        let Some(Partition::Key { size, .. }) = &flow.datasets[SOURCE_SET].partition else {
+            panic!("{SOURCE_SET} is split by its key");
+        };
+        assert_eq!(*size, ChunkSize::Chunks(77));
+        for (stage, set) in STAGES {
+            assert_eq!(flow.pools[stage].limit, Some(5));
+            assert_eq!(flow.jobs[stage].output, set);
+        }
+    }
 }

@@ -2,7 +2,7 @@
 -- p_beat: beat_no, free (slots), facts (now and then), progress [[chunk_id, fence, rows, bytes], ...].
 -- Answers: state, slots, drain, lanes that have work for it, aborts asked for, whether to reconcile.
 create or replace function odf.beat(p_session bigint, p_key bytea, p_beat jsonb) returns jsonb
-language plpgsql security definer set search_path = odf, pg_temp as $$
+language plpgsql security definer set search_path = odf, pg_temp set enable_seqscan = off set jit = off as $$
 declare
   v_now timestamptz := odf.clock();
   s worker_session := odf.session_of(p_session, p_key, true);
@@ -46,5 +46,5 @@ begin
     'work', v_work,
     'reconcile', s.state = 'silent',
     'aborts', (select coalesce(jsonb_agg(jsonb_build_array(chunk_id, fence, abort, abort_why)), '[]')
-                 from lease where session_id = p_session and abort is not null));
+                 from lease where session_id = p_session and request_no >= s.lease_floor and abort is not null));
 end $$;

@@ -1,12 +1,20 @@
+-- Functions that a worker calls, and passes that look for a few rows among many, are planned without
+-- sequential scans: statistics lag behind a queue that fills and empties, and a plan that was right for
+-- an empty table stays cached. (The price that this puts on a scan would start JIT compilation.)
+
 -- Takes up to p_free chunks for a session, deepest and most urgent lanes first, each at most up to
 -- the session's allotment. Repeating a request number answers the same leases again.
 create or replace function odf.claim(p_session bigint, p_key bytea, p_request bigint, p_free int) returns jsonb
-language plpgsql security definer set search_path = odf, pg_temp as $$
+language plpgsql security definer set search_path = odf, pg_temp set enable_seqscan = off set jit = off as $$
 declare
   v_now timestamptz := odf.clock();
   s worker_session := odf.session_of(p_session, p_key, true);
   v_left int := p_free;
   v_room int;
+  v_lanes int[];
+  v_counts int[];
+  v_held int;
+  v_oldest bigint;
   l record;
 begin
   if s.state <> 'active' then
@@ -22,8 +30,11 @@ begin
   if (select draining from worker where worker_id = s.worker_id) then
     return jsonb_build_object('answer', 'leases', 'leases', '[]'::jsonb, 'jobs', '{}'::jsonb);
   end if;
-  v_left := least(v_left, (select least(s.slots, coalesce(w.slots_limit, s.slots)) from worker w where w.worker_id = s.worker_id)
-                          - (select count(*) from lease where session_id = p_session)::int);
+  -- What it runs, by lane: counted once, and this session's row is locked, so it can only fall.
+  select array_agg(q.lane_id), array_agg(q.n), coalesce(sum(q.n), 0), min(q.oldest) into v_lanes, v_counts, v_held, v_oldest
+    from (select lane_id, count(*)::int as n, min(request_no) as oldest from lease
+           where session_id = p_session and request_no >= s.lease_floor group by lane_id) q;
+  v_left := least(v_left, (select least(s.slots, coalesce(w.slots_limit, s.slots)) from worker w where w.worker_id = s.worker_id) - v_held);
   for l in
     select a.lane_id, a.slots, n.floor_seq, n.job_id, d.buffer_chunks, d.buffer_bytes
       from allotment a join lane n using (lane_id) join job j using (job_id) join data_set d using (data_set_id)
@@ -31,7 +42,7 @@ begin
      order by n.priority desc, n.depth desc, n.lane_id
   loop
     exit when v_left <= 0;
-    v_room := least(v_left, l.slots - (select count(*) from lease where session_id = p_session and lane_id = l.lane_id)::int);
+    v_room := least(v_left, l.slots - coalesce(v_counts[array_position(v_lanes, l.lane_id)], 0));
     if v_room > 0 and (l.buffer_chunks is not null or l.buffer_bytes is not null) then
       v_room := least(v_room, odf.buffer_room(l.lane_id));
     end if;
@@ -42,7 +53,7 @@ begin
     -- Nothing was taken, so repeating the request is harmless and nothing need be written.
     return jsonb_build_object('answer', 'leases', 'leases', '[]'::jsonb, 'jobs', '{}'::jsonb);
   end if;
-  update worker_session set last_request = p_request where session_id = p_session;
+  update worker_session set last_request = p_request, lease_floor = coalesce(v_oldest, p_request) where session_id = p_session;
   return odf.work_items(p_session, p_request);
 end $$;
 

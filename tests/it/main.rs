@@ -6,10 +6,14 @@
 mod harness;
 
 mod claim;
+mod coordinator_apply;
+mod coordinator_plan;
+mod coordinator_support;
 mod cut_after_commit;
 mod floor;
 mod limits;
 mod plan;
+mod plans_of_functions;
 mod reconcile;
 mod register;
 mod requests;

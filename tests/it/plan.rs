@@ -88,12 +88,12 @@ async fn a_splitter_that_was_killed_is_begun_again() {
     // The one that was presumed dead writes on: refused, and sealing too.
     let refused = first.add_chunks(plan, 250, &half).await;
     assert!(
-        matches!(refused, Err(StoreError::Refused(_))),
+        matches!(refused, Err(StoreError::Overtaken(_))),
         "{refused:?}"
     );
     let refused = first.seal_plan(plan, 500, &[]).await;
     assert!(
-        matches!(refused, Err(StoreError::Refused(_))),
+        matches!(refused, Err(StoreError::Overtaken(_))),
         "{refused:?}"
     );
     let refused = first.begin_plan(src).await;
@@ -230,7 +230,12 @@ async fn inputs_with_different_chunks_are_refused_by_name() {
     let text = refused.to_string();
     assert!(text.contains("joined") && text.contains("other"), "{text}");
     assert!(text.contains("odd") || text.contains("00002"), "{text}");
+    let led = control
+        .lead("plan test", std::time::Duration::from_secs(60))
+        .await
+        .unwrap();
     control
+        .proof(led.term)
         .plan_failed(flow.set_id(&db, "joined").await, &text)
         .await
         .unwrap();

@@ -23,6 +23,7 @@ const OF_WORKER: &[&str] = &[
     "attempt_inputs",
     "take_removals",
     "settle_removals",
+    "peek",
 ];
 const OF_READERS: &[&str] = &[
     "clock",

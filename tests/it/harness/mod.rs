@@ -10,7 +10,9 @@
 pub(crate) mod actor;
 pub(crate) mod cluster;
 pub(crate) mod db;
+pub(crate) mod explained;
 pub(crate) mod flow;
+pub(crate) mod process;
 pub(crate) mod proxy;
 pub(crate) mod witness;
 
@@ -21,6 +23,7 @@ use common::runtime::wait;
 pub(crate) use actor::{TestLeader, TestWorker, failed, validated};
 pub(crate) use db::{Role, TestDb};
 pub(crate) use flow::{Shape, TestFlow};
+pub(crate) use process::{Daemon, Program, Ran};
 pub(crate) use proxy::{Fault, Proxy};
 pub(crate) use witness::Witness;
 
