@@ -8,6 +8,7 @@ mod harness;
 mod claim;
 mod coordinator_apply;
 mod coordinator_plan;
+mod coordinator_serve;
 mod coordinator_support;
 mod cut_after_commit;
 mod reconcile;
