@@ -106,7 +106,7 @@ create table lease (
   rows_done   bigint,
   bytes_done  bigint
 ) with (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_cost_delay = 0);
-create index lease_session on lease (session_id);
+create index lease_session on lease (session_id, request_no);
 comment on column lease.fan_in_mark is 'For inputs taken whole: the number of publications of each such data set at claim, in input order';
 
 create table publication (

@@ -2,7 +2,7 @@
 
 -- Failed chunks whose time has come go to the end of their lanes.
 create or replace function odf.retry_due(p_term bigint, p_limit int) returns bigint
-language plpgsql security definer set search_path = odf, pg_temp as $$
+language plpgsql security definer set search_path = odf, pg_temp set enable_seqscan = off set jit = off as $$
 declare
   v_now timestamptz := odf.clock();
   v_ids bigint[];
@@ -27,7 +27,7 @@ end $$;
 
 -- Releases what waits for a whole data set, and what of a new plan waits with all its inputs there.
 create or replace function odf.promote(p_term bigint) returns bigint
-language plpgsql security definer set search_path = odf, pg_temp as $$
+language plpgsql security definer set search_path = odf, pg_temp set enable_seqscan = off set jit = off as $$
 declare
   v_ids bigint[];
   v_n bigint := 0;

@@ -69,7 +69,9 @@ begin
     insert into chunk_request (chunk_id, verb, reason, requested_by, requested_at)
     select id, p_verb, v_reason, session_user, v_now from unnest(v_ok) id;
     if p_at_once then
-      update lease set abort = 'term', abort_why = v_reason where chunk_id = any (v_ok) and abort is null;
+      -- One that is being settled right now need not be told.
+      update lease set abort = 'term', abort_why = v_reason
+       where chunk_id in (select chunk_id from lease where chunk_id = any (v_ok) and abort is null for no key update skip locked);
     end if;
     perform odf.apply_requests(v_ok);
     perform odf.log_event('chunks.' || p_verb, p_selector ->> 'dataset', format('%s chunks: %s', cardinality(v_ok), v_reason), p_selector);

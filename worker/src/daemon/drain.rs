@@ -9,7 +9,7 @@ use super::Daemon;
 use super::running::Firmness;
 
 /// What is said of attempts that are handed back.
-const DRAINED: &str = "worker drained";
+pub(crate) const DRAINED: &str = "worker drained";
 /// On top of the longest kill grace of what runs.
 const AFTER_GRACE: Duration = Duration::from_secs(5);
 /// How long killed attempts may take to be gone.

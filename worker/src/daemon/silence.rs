@@ -31,7 +31,7 @@ pub(crate) async fn watch(daemon: Arc<Daemon>) -> Result<(), Infallible> {
 
 fn look(daemon: &Daemon) {
     for held in daemon.running.all_alive() {
-        let age = held.session.heard.age();
+        let age = held.unheard();
         let firmness = if age >= held.silence.mul_f64(KILL_AT) {
             Firmness::Kill
         } else if age >= held.silence.mul_f64(TERM_AT) {
