@@ -9,6 +9,7 @@ mod claim;
 mod cli;
 mod coordinator_apply;
 mod coordinator_plan;
+mod coordinator_serve;
 mod coordinator_support;
 mod cut_after_commit;
 mod floor;

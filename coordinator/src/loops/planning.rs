@@ -19,8 +19,11 @@ use crate::planner::{PlanSink, Planner};
 
 /// How often to look for data sets without a plan.
 pub const INTERVAL: Duration = Duration::from_secs(1);
-/// How long a data set that could not be split is left alone, unless its declaration changes.
-pub const RETRY_AFTER: Duration = Duration::from_secs(15);
+/// How long a data set that could not be split is left alone at first, unless its declaration
+/// changes. A source may be away for days, so the time doubles up to [`RETRY_DOUBLINGS`] times.
+pub const RETRY_AFTER: Duration = Duration::from_secs(10);
+/// Up to 32 times as long: about five minutes.
+const RETRY_DOUBLINGS: u32 = 5;
 /// How many sources are read at once.
 const SPLITS_AT_ONCE: usize = 4;
 /// Sessions that it needs: one for each split, one for deriving.
@@ -35,7 +38,16 @@ pub struct Planning {
     term: i64,
     splits: JoinSet<(Unplanned, End)>,
     splitting: HashSet<i32>,
-    failed: HashMap<i32, (Instant, Unplanned)>,
+    failed: HashMap<i32, Failed>,
+}
+
+/// What is remembered of a data set that could not be planned.
+#[derive(Debug)]
+struct Failed {
+    set: Unplanned,
+    text: String,
+    times: u32,
+    at: Instant,
 }
 
 /// How a split ended.
@@ -66,9 +78,10 @@ impl Planning {
     }
 
     fn left_alone(&self, set: &Unplanned) -> bool {
-        self.failed
-            .get(&set.data_set_id)
-            .is_some_and(|(at, before)| before == set && at.elapsed() < self.retry_after)
+        self.failed.get(&set.data_set_id).is_some_and(|failed| {
+            let doublings = (failed.times - 1).min(RETRY_DOUBLINGS);
+            failed.set == *set && failed.at.elapsed() < self.retry_after * 2_u32.pow(doublings)
+        })
     }
 
     /// Starts a split, unless it runs already or enough others do.
@@ -76,7 +89,11 @@ impl Planning {
         if self.splits.len() >= SPLITS_AT_ONCE || !self.splitting.insert(set.data_set_id) {
             return;
         }
-        tracing::info!(dataset = %set.name, "splitting");
+        if self.failed.contains_key(&set.data_set_id) {
+            tracing::debug!(dataset = %set.name, "splitting once more");
+        } else {
+            tracing::info!(dataset = %set.name, "splitting");
+        }
         let (planner, proof) = (self.planner.clone(), proof.clone());
         self.splits.spawn(async move {
             let end = split_source(&planner, &proof, set.data_set_id).await;
@@ -121,13 +138,30 @@ impl Planning {
                 Ok(None)
             }
             End::Failed(text) => {
-                tracing::warn!(dataset = %set.name, error = %text, "cannot plan; tried again later");
                 let id = set.data_set_id;
-                self.failed.insert(id, (Instant::now(), set));
+                self.remember(set, &text);
                 proof.plan_failed(id, &text).await?;
                 Ok(None)
             }
         }
+    }
+
+    /// Keeps a failure, and says it where it is news.
+    fn remember(&mut self, set: Unplanned, text: &str) {
+        let before = self
+            .failed
+            .remove(&set.data_set_id)
+            .filter(|failed| failed.set == set);
+        if before.as_ref().is_none_or(|failed| failed.text != text) {
+            tracing::warn!(dataset = %set.name, error = %text, "cannot plan; tried again later");
+        }
+        let failed = Failed {
+            text: text.to_owned(),
+            times: before.map_or(1, |failed| failed.times.saturating_add(1)),
+            at: Instant::now(),
+            set,
+        };
+        self.failed.insert(failed.set.data_set_id, failed);
     }
 }
 
@@ -153,6 +187,7 @@ impl LeaderPass for Planning {
                 continue;
             }
             let end = match proof.derive_plan(set.data_set_id).await {
+                // An input is not planned yet.
                 Ok(false) => continue,
                 Ok(true) => End::Planned("planned from its inputs".to_owned()),
                 Err(StoreError::Refused(why)) => End::Failed(why.to_string()),
