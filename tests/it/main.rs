@@ -14,6 +14,7 @@ mod coordinator_support;
 mod cut_after_commit;
 mod floor;
 mod limits;
+mod model;
 mod plan;
 mod plans_of_functions;
 mod reconcile;
