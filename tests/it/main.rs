@@ -8,6 +8,8 @@ mod harness;
 mod claim;
 mod cli;
 mod coordinator_apply;
+mod coordinator_init;
+mod coordinator_passes;
 mod coordinator_plan;
 mod coordinator_serve;
 mod coordinator_support;
