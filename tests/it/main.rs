@@ -7,6 +7,11 @@ mod harness;
 
 mod claim;
 mod cut_after_commit;
+mod faults_liveness;
+mod faults_process;
+mod faults_scripts;
+mod faults_support;
+mod faults_witness;
 mod reconcile;
 mod register;
 mod settle;

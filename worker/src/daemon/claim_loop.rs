@@ -46,6 +46,7 @@ pub(crate) async fn claim(daemon: Arc<Daemon>) -> Result<(), Infallible> {
         }
         pause = claims.one().await;
     }
+    daemon.claims_stopped.cancel();
     daemon.end.graceful().cancelled().await;
     Ok(())
 }
@@ -159,6 +160,10 @@ impl Claims {
     fn start(&self, session: &Arc<Session>, items: Vec<WorkItem>, jobs: &HashMap<i32, JobSpec>) {
         if self.daemon.session().id() != session.id() {
             // Replaced while the claim was under way: its leases are gone with it.
+            return;
+        }
+        if self.daemon.stop_claims.is_cancelled() {
+            // The end came meanwhile: signing off hands them back, uncharged and never begun.
             return;
         }
         let jobs: HashMap<i32, Arc<JobSpec>> = jobs
