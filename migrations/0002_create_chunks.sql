@@ -12,9 +12,11 @@ create table plan (
   notes        text[] not null default '{}',
   started_at   timestamptz not null,
   sealed_at    timestamptz,
+  released_to  bigint not null default 0,
   unique (data_set_id, version),
   check ((state = 'writing') = (sealed_at is null))
 );
+comment on column plan.released_to is 'How far, by ordinal, odf.promote has looked for chunks whose inputs were there before the plan was';
 create unique index plan_one_writer on plan (data_set_id) where state = 'writing';
 alter table data_set add foreign key (plan_id) references plan;
 
@@ -104,7 +106,7 @@ create table lease (
   rows_done   bigint,
   bytes_done  bigint
 ) with (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_cost_delay = 0);
-create index lease_session on lease (session_id);
+create index lease_session on lease (session_id, request_no);
 comment on column lease.fan_in_mark is 'For inputs taken whole: the number of publications of each such data set at claim, in input order';
 
 create table publication (
@@ -125,6 +127,7 @@ create table publication (
   removed_at   timestamptz,
   primary key (chunk_id, generation)
 );
+create index publication_published_at on publication (published_at);
 comment on table publication is 'That a generation exists: kept as long as the data set, never pruned';
 comment on column publication.removed_at is 'When its data was deleted under the data set''s keep rule';
 

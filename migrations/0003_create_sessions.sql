@@ -25,11 +25,13 @@ create table worker_session (
   beat_no      bigint not null default 0,
   beat_at      timestamptz not null,
   last_request bigint not null default 0,
+  lease_floor  bigint not null default 0,
   started_at   timestamptz not null,
   ended_at     timestamptz,
   end_reason   text,
   check ((state in ('dead', 'ended')) = (ended_at is not null))
 ) with (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_cost_delay = 0);
+comment on column worker_session.lease_floor is 'No live lease of the session has a lower request number: counts of its leases start here, behind the dead entries that a held snapshot keeps';
 create unique index worker_session_live on worker_session (worker_id) where state in ('active', 'silent');
 comment on table worker_session is 'One start of one worker process: active (beats), silent (unheard, some leases may be gone), dead (unheard, all leases gone), ended (signed off)';
 

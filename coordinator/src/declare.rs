@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use common::flow::model::Flow;
-use common::flow::topology::Topology;
+use common::flow::topology::{Cycle, Topology};
 use common::flow::{Diagnostic, parse_flow_bytes};
 use common::store::apply::{Application, script_of};
 use sha2::{Digest, Sha256};
@@ -46,6 +46,9 @@ pub enum DeclareError {
     /// The file has errors.
     #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
     Wrong(Vec<Diagnostic>),
+    /// The jobs wait for each other; the check of the file says it better and comes first.
+    #[error(transparent)]
+    Circle(#[from] Cycle),
 }
 
 /// Reads and checks a flow file; pins the scripts that `script_dir` holds.
@@ -60,17 +63,31 @@ pub fn read(path: &Path, script_dir: Option<&Path>) -> Result<Declared, DeclareE
     let parsed =
         parse_flow_bytes(&bytes, &path.display().to_string()).map_err(DeclareError::Wrong)?;
     let flow = parsed.flow;
-    // The check refuses cycles, so a flow that was parsed has an order.
-    let topology = Topology::of(&flow).map_err(|_| DeclareError::Wrong(parsed.warnings.clone()))?;
+    let topology = Topology::of(&flow)?;
     let depths = flow
         .jobs
         .keys()
         .map(|job| (job.clone(), topology.depth(job).unwrap_or(1)))
         .collect();
+    let (scripts, unpinned) = script_dir.map_or_else(Default::default, |dir| pin(&flow, dir));
+    Ok(Declared {
+        document: String::from_utf8_lossy(&bytes).into_owned(),
+        warnings: parsed.warnings,
+        digest: digest(&parsed.digest_sha256, &scripts),
+        flow,
+        scripts,
+        unpinned,
+        depths,
+        topology,
+    })
+}
+
+/// The hash of each job's script in a folder, and the scripts that cannot be read there.
+fn pin(flow: &Flow, dir: &Path) -> (BTreeMap<String, String>, Vec<String>) {
     let mut scripts = BTreeMap::new();
     let mut unpinned = Vec::new();
     for (name, job) in &flow.jobs {
-        let (Some(dir), Some(script)) = (script_dir, script_of(job)) else {
+        let Some(script) = script_of(job) else {
             continue;
         };
         match std::fs::read(dir.join(script)) {
@@ -80,21 +97,17 @@ pub fn read(path: &Path, script_dir: Option<&Path>) -> Result<Declared, DeclareE
             Err(error) => unpinned.push(format!("job {name}: script {script}: {error}")),
         }
     }
+    (scripts, unpinned)
+}
+
+/// What a version is recognised by: its file and its pinned scripts.
+fn digest(file_sha256: &str, scripts: &BTreeMap<String, String>) -> String {
     let mut digest = Sha256::new();
-    digest.update(parsed.digest_sha256.as_bytes());
-    for (job, sha256) in &scripts {
+    digest.update(file_sha256.as_bytes());
+    for (job, sha256) in scripts {
         digest.update(format!("\n{job} {sha256}").as_bytes());
     }
-    Ok(Declared {
-        document: String::from_utf8_lossy(&bytes).into_owned(),
-        warnings: parsed.warnings,
-        digest: hex::encode(digest.finalize()),
-        flow,
-        scripts,
-        unpinned,
-        depths,
-        topology,
-    })
+    hex::encode(digest.finalize())
 }
 
 impl Declared {
@@ -109,5 +122,70 @@ impl Declared {
             depths: &self.depths,
             reset_limits,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FLOW: &str = "flow: f
+connections: { lake: { kind: files, root: /data } }
+datasets:
+  a: { at: { connection: lake }, partition: { list: [x, y] } }
+  b: { at: { connection: lake, path: \"b/{chunk}.{fence}\" } }
+jobs:
+  copy: { input: a, output: b, run: { script: copy.sh } }
+";
+
+    fn folder() -> (tempfile::TempDir, PathBuf) {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("flow.yaml");
+        std::fs::write(&file, FLOW).unwrap();
+        (dir, file)
+    }
+
+    #[test]
+    fn a_version_is_its_file_and_its_scripts() {
+        let (dir, file) = folder();
+        let script = dir.path().join("copy.sh");
+        std::fs::write(&script, "#!/bin/sh\necho 1\n").unwrap();
+        let first = read(&file, Some(dir.path())).unwrap();
+        assert_eq!(
+            first.scripts["copy"],
+            hex::encode(Sha256::digest("#!/bin/sh\necho 1\n"))
+        );
+        assert_eq!(
+            first.digest,
+            read(&file, Some(dir.path())).unwrap().digest,
+            "the same again"
+        );
+        std::fs::write(&script, "#!/bin/sh\necho 2\n").unwrap();
+        let second = read(&file, Some(dir.path())).unwrap();
+        assert_ne!(first.digest, second.digest, "another script");
+        assert_ne!(second.digest, read(&file, None).unwrap().digest, "no pin");
+        std::fs::write(&file, format!("{FLOW}# a remark\n")).unwrap();
+        let third = read(&file, Some(dir.path())).unwrap();
+        assert_ne!(second.digest, third.digest, "another file");
+    }
+
+    #[test]
+    fn a_script_that_is_not_there_is_told_and_not_pinned() {
+        let (dir, file) = folder();
+        let declared = read(&file, Some(dir.path())).unwrap();
+        assert!(declared.scripts.is_empty());
+        let [told] = declared.unpinned.as_slice() else {
+            panic!("{:?}", declared.unpinned)
+        };
+        assert!(told.starts_with("job copy: script copy.sh: "), "{told}");
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_read_is_named() {
+        let text = read(Path::new("/nowhere/flow.yaml"), None)
+            .unwrap_err()
+            .to_string();
+        assert!(text.contains("/nowhere/flow.yaml"), "{text}");
+        assert!(text.contains("coordinator example"), "{text}");
     }
 }

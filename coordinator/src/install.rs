@@ -49,6 +49,7 @@ pub const API: &[(&str, &str)] = api![
     "operate",
     "select_chunks",
     "chunk_view",
+    "peek",
     "grants",
 ];
 

@@ -40,6 +40,7 @@ impl Leader {
 #[derive(Debug)]
 pub struct Election {
     db: ControlDb,
+    passes_db: ControlDb,
     holder: String,
     ttl: Duration,
     held: watch::Sender<Option<Held>>,
@@ -47,13 +48,20 @@ pub struct Election {
 }
 
 impl Election {
-    /// An election in which this process stands under `holder`, which must be unique to it.
+    /// An election over `db` in which this process stands under `holder`, which must be unique to it.
+    /// The proof that it hands out makes its calls over `passes_db`.
     #[must_use]
-    pub fn new(db: ControlDb, holder: String, ttl: Duration) -> (Self, Leader) {
+    pub fn new(
+        db: ControlDb,
+        passes_db: ControlDb,
+        holder: String,
+        ttl: Duration,
+    ) -> (Self, Leader) {
         let (held, receiver) = watch::channel(None);
         (
             Self {
                 db,
+                passes_db,
                 holder,
                 ttl,
                 held,
@@ -92,7 +100,7 @@ impl Pass for Election {
         // Counted from when the question was sent, and short of the whole by a fifth.
         let until = asked + self.ttl.mul_f64(0.8);
         self.held.send_replace(Some(Held {
-            proof: self.db.proof(answer.term),
+            proof: self.passes_db.proof(answer.term),
             until,
         }));
         Ok(if news {

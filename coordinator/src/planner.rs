@@ -12,7 +12,7 @@ use common::domain::NewChunk;
 use common::endpoint::ExposeSecret as _;
 use common::flow::model::{Connection, ConnectionKind, DataSet};
 use common::secret::{SecretSource, resolve, resolve_url};
-use common::store::ControlDb;
+use common::store::{LeaderProof, StoreError};
 
 use crate::split::{self, ChunkSink, Endpoint, SplitLimits, SplitRequest, SplitSummary};
 
@@ -33,27 +33,16 @@ impl Planner {
         }
     }
 
-    /// A connection with its references resolved from this process's environment.
+    /// A connection with its references resolved from this process's environment, read anew.
     ///
     /// # Errors
     /// Where a reference is not found here, or a root is not absolute.
-    pub fn endpoint(&self, connection: &Connection) -> anyhow::Result<Endpoint> {
-        Ok(match &connection.kind {
-            ConnectionKind::Postgres { url } => Endpoint::Postgres {
-                url: resolve_url(url, &self.secrets)?.value,
-            },
-            ConnectionKind::Files { root, .. } => {
-                let root = PathBuf::from(resolve(root, &self.secrets)?.expose_secret());
-                if !root.is_absolute() {
-                    bail!(
-                        "the root of a files connection must be absolute, found {}",
-                        root.display()
-                    );
-                }
-                Endpoint::Files { root }
-            }
-            ConnectionKind::Other { .. } => Endpoint::Other,
-        })
+    pub async fn endpoint(&self, connection: &Connection) -> anyhow::Result<Endpoint> {
+        let (secrets, connection) = (self.secrets.clone(), connection.clone());
+        // A secret may come from a file or a command.
+        tokio::task::spawn_blocking(move || endpoint_of(&secrets, &connection))
+            .await
+            .context("resolve references")?
     }
 
     /// Splits a data set into `sink`.
@@ -75,6 +64,7 @@ impl Planner {
             dataset: name,
             endpoint: self
                 .endpoint(connection)
+                .await
                 .with_context(|| format!("resolve connection {:?}", spec.at.connection))?,
             location: &spec.at,
             partition,
@@ -86,21 +76,42 @@ impl Planner {
     }
 }
 
-/// Stores chunks of one plan, batch after batch.
+fn endpoint_of(secrets: &SecretSource, connection: &Connection) -> anyhow::Result<Endpoint> {
+    Ok(match &connection.kind {
+        ConnectionKind::Postgres { url } => Endpoint::Postgres {
+            url: resolve_url(url, secrets)?.value,
+        },
+        ConnectionKind::Files { root, .. } => {
+            let root = PathBuf::from(resolve(root, secrets)?.expose_secret());
+            if !root.is_absolute() {
+                bail!(
+                    "the root of a files connection must be absolute, found {}",
+                    root.display()
+                );
+            }
+            Endpoint::Files { root }
+        }
+        ConnectionKind::Other { .. } => Endpoint::Other,
+    })
+}
+
+/// Stores chunks of one plan, batch after batch, under a leader's term.
 pub struct PlanSink<'a> {
-    db: &'a ControlDb,
+    proof: &'a LeaderProof,
     plan: i64,
     written: i64,
+    failed: Option<StoreError>,
 }
 
 impl<'a> PlanSink<'a> {
     /// A sink into a plan that was just begun.
     #[must_use]
-    pub fn new(db: &'a ControlDb, plan: i64) -> Self {
+    pub fn new(proof: &'a LeaderProof, plan: i64) -> Self {
         Self {
-            db,
+            proof,
             plan,
             written: 0,
+            failed: None,
         }
     }
 
@@ -109,13 +120,27 @@ impl<'a> PlanSink<'a> {
     pub fn written(&self) -> i64 {
         self.written
     }
+
+    /// What the store said to the batch that it did not take, if that is what ended the split.
+    #[must_use]
+    pub fn failed(&self) -> Option<&StoreError> {
+        self.failed.as_ref()
+    }
 }
 
 #[async_trait]
 impl ChunkSink for PlanSink<'_> {
     async fn push(&mut self, batch: Vec<NewChunk>) -> anyhow::Result<()> {
-        self.written += self.db.add_chunks(self.plan, self.written, &batch).await?;
-        Ok(())
+        match self.proof.add_chunks(self.plan, self.written, &batch).await {
+            Ok(added) => {
+                self.written += added;
+                Ok(())
+            }
+            Err(error) => {
+                self.failed = Some(error.clone());
+                Err(error.into())
+            }
+        }
     }
 }
 

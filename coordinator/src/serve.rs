@@ -13,6 +13,9 @@ use crate::leader::{self, Election, TIME_TO_LIVE};
 use crate::loops::{planning, start, sweep, upkeep};
 use crate::planner::Planner;
 
+/// The most sessions that the short loops use at once.
+const SESSIONS: usize = 6;
+
 /// What a coordinator daemon needs.
 #[derive(Debug, Clone)]
 pub struct ServeSettings {
@@ -36,22 +39,24 @@ pub async fn serve(settings: ServeSettings, shutdown: Shutdown) -> anyhow::Resul
         .chars()
         .take(63)
         .collect();
-    let patient = ControlDb::patient(settings.url.clone(), &application_name)?;
-    let db = ControlDb::new(settings.url, 6, &application_name)?;
+    let db = ControlDb::new(settings.url.clone(), SESSIONS, &application_name)?;
     check(&db).await?;
 
     let scaled = |interval: Duration| interval.div_f64(settings.time_scale);
-    let (election, leader) = Election::new(db, holder, scaled(TIME_TO_LIVE));
+    // A session of its own, so that no pass, however slow, keeps leadership from being renewed.
+    let election_db = ControlDb::new(settings.url.clone(), 1, &application_name)?;
+    let (election, leader) = Election::new(election_db, db, holder, scaled(TIME_TO_LIVE));
     let every = Every::new(election.interval()).at_once();
     let mut supervisor = Supervisor::new(shutdown).with_grace(Duration::from_secs(20));
     supervisor.spawn_loop("election", every, election);
     let planner = Planner::new(SecretSource::from_process(), settings.script_dir);
+    let patient = ControlDb::patient(settings.url, planning::SESSIONS, &application_name)?;
     start(
         &mut supervisor,
         &leader,
         "plan",
         scaled(planning::INTERVAL),
-        planning::Planning::new(planner, patient),
+        planning::Planning::new(planner, patient, scaled(planning::RETRY_AFTER)),
     );
     start(
         &mut supervisor,

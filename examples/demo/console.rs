@@ -67,10 +67,24 @@ impl Console {
         self.step(&shown);
     }
 
-    /// Lines as they are, indented below a step.
+    /// What a command printed, below its step.
     pub(crate) fn indented(&mut self, text: &str) {
         for line in text.trim_end().lines() {
-            self.plain(&format!("        {line}"));
+            self.plain(format!("        {line}").trim_end());
+        }
+    }
+
+    /// Whether something is true.
+    pub(crate) fn check(&mut self, holds: bool, text: &str) {
+        let (mark, color) = if holds {
+            ("ok    ", 32)
+        } else {
+            ("FAILED", 31)
+        };
+        if self.color {
+            self.plain(&format!("\x1b[{color}m{mark}\x1b[0m {text}"));
+        } else {
+            self.plain(&format!("{mark} {text}"));
         }
     }
 

@@ -97,6 +97,10 @@ fn conclude(stage: &mut Stage, verdict: &Verdict) -> Result<String> {
         stage.console.plain(&line);
     }
     stage.console.plain("");
+    for check in &verdict.checks {
+        stage.console.check(check.holds, &check.text);
+    }
+    stage.console.plain("");
     if let Some(failure) = verdict.failure() {
         where_to_look(stage);
         return Err(anyhow!("{failure}"));

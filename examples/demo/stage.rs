@@ -206,7 +206,7 @@ impl Stage {
             Duration::from_secs(5),
             Duration::from_millis(5),
             "scripts of the worker",
-            async || (daemons::with_variable(LABEL, &label).len() > 4).then_some(()),
+            async || (daemons::with_variable(LABEL, &label).len() > 5).then_some(()),
         )
         .await;
         let daemon = self.workers[index].daemon.as_mut();
@@ -228,6 +228,10 @@ impl Stage {
                 daemons::with_variable(LABEL, &label)
             );
         };
+        self.console.step(&format!(
+            "{name} and everything it had started are gone after {:.0} ms; it is started again",
+            (gone - at) * 1000.0
+        ));
         self.start_worker(index)?;
         Ok(Killed {
             name,

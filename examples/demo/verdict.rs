@@ -76,7 +76,7 @@ impl Verdict {
         )
     }
 
-    /// The table and the checks, line by line.
+    /// The tables, line by line.
     pub(crate) fn lines(&self) -> Vec<String> {
         let mut lines = vec![format!(
             "{:<9}{:>9}{:>10}{:>11}{:>9}{:>9}{:>7}",
@@ -106,11 +106,6 @@ impl Verdict {
                 table.checksum
             ));
         }
-        lines.push(String::new());
-        for check in &self.checks {
-            let mark = if check.holds { "ok    " } else { "FAILED" };
-            lines.push(format!("{mark} {}", check.text));
-        }
         lines
     }
 }
@@ -129,7 +124,7 @@ pub(crate) struct Killed {
 }
 
 /// Says whether the limits were kept, from the witness alone.
-pub(crate) fn limits_kept(judged: &Judged, starts: usize) -> Check {
+pub(crate) fn limits_kept(judged: &Judged) -> Check {
     match judged.broken.first() {
         Some(first) => Check::new(
             false,
@@ -144,9 +139,9 @@ pub(crate) fn limits_kept(judged: &Judged, starts: usize) -> Check {
             Check::new(
                 true,
                 format!(
-                    "running extracts stayed within the limit: at most {} ({} starts witnessed)",
+                    "extracts at once, of those allowed: {} ({} starts witnessed)",
                     peaks.join(", then "),
-                    grouped(i64::try_from(starts).unwrap_or(0))
+                    grouped(judged.starts)
                 ),
             )
         }
@@ -192,14 +187,14 @@ pub(crate) async fn none_survived(
     let count = in_hand.len();
     if published > 0 || late > 0 {
         let text = format!(
-            "{name} was killed with {count} scripts running: {published} were published all the same, {late} lived on"
+            "{name} was killed with -9 in the middle of {count} chunks: {published} published, {late} lived on"
         );
         return Ok(Check::new(false, text));
     }
     Ok(Check::new(
         true,
         format!(
-            "{name} was killed with {count} scripts running: all gone after {:.0} ms, none published",
+            "{name} was killed with -9 in the middle of {count} chunks: gone after {:.0} ms, none published",
             (killed.gone - killed.at) * 1000.0
         ),
     ))

@@ -103,7 +103,9 @@ begin
   v_need := array_fill(0, array[v_nl]);
   for i, k, v_give in
     select array_position(v_sessions, x.session_id), array_position(v_lanes, x.lane_id), x.n
-      from (select l.session_id, l.lane_id, count(*)::int as n from lease l group by 1, 2) x
+      from (select s.session_id, l.lane_id, count(*)::int as n
+              from worker_session s join lease l on l.session_id = s.session_id and l.request_no >= s.lease_floor
+             where s.session_id = any (v_sessions) group by 1, 2) x
   loop
     continue when i is null or k is null;
     v_live[(i - 1) * v_nl + k] := v_give;
@@ -167,8 +169,9 @@ begin
     end loop;
   end loop;
   for p in
-    select array_position(v_pools, m.pool_id) from lease l join lane_pool m using (lane_id)
-     where not l.session_id = any (v_sessions)
+    -- A lease of a session that is over is a defect, which the next sweep repairs; until then it counts.
+    select array_position(v_pools, m.pool_id) from worker_session s join lease l using (session_id) join lane_pool m using (lane_id)
+     where s.state in ('dead', 'ended') and s.ended_at > odf.clock() - interval '1 day'
   loop
     v_left[p] := v_left[p] - 1;
   end loop;

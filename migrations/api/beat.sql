@@ -2,7 +2,7 @@
 -- p_beat: beat_no, free (slots), facts (now and then), progress [[chunk_id, fence, rows, bytes], ...].
 -- Answers: state, slots, drain, lanes that have work for it, aborts asked for, whether to reconcile.
 create or replace function odf.beat(p_session bigint, p_key bytea, p_beat jsonb) returns jsonb
-language plpgsql security definer set search_path = odf, pg_temp as $$
+language plpgsql security definer set search_path = odf, pg_temp set enable_seqscan = off set jit = off as $$
 declare
   v_now timestamptz := odf.clock();
   s worker_session := odf.session_of(p_session, p_key, true);
@@ -21,9 +21,13 @@ begin
     on conflict (session_id) do update set facts = excluded.facts, at = excluded.at;
   end if;
   if jsonb_array_length(coalesce(p_beat -> 'progress', '[]')) > 0 then
-    update lease l set rows_done = (p ->> 2)::bigint, bytes_done = (p ->> 3)::bigint
-      from jsonb_array_elements(p_beat -> 'progress') as p
-     where l.chunk_id = (p ->> 0)::bigint and l.fence = (p ->> 1)::bigint and l.session_id = p_session;
+    -- A beat waits for nobody: what is being settled right now needs no progress.
+    update lease l set rows_done = q.rows, bytes_done = q.bytes
+      from (select x.chunk_id, (p ->> 2)::bigint as rows, (p ->> 3)::bigint as bytes
+              from jsonb_array_elements(p_beat -> 'progress') as p
+              join lease x on x.chunk_id = (p ->> 0)::bigint and x.fence = (p ->> 1)::bigint and x.session_id = p_session
+             order by x.chunk_id for no key update of x skip locked) q
+     where l.chunk_id = q.chunk_id;
   end if;
   v_work := odf.has_work(p_session);
   if not v_work and coalesce((p_beat ->> 'free')::int, 0) > 0
@@ -42,5 +46,5 @@ begin
     'work', v_work,
     'reconcile', s.state = 'silent',
     'aborts', (select coalesce(jsonb_agg(jsonb_build_array(chunk_id, fence, abort, abort_why)), '[]')
-                 from lease where session_id = p_session and abort is not null));
+                 from lease where session_id = p_session and request_no >= s.lease_floor and abort is not null));
 end $$;

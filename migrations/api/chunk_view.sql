@@ -36,6 +36,10 @@ end $$;
 create or replace function odf.apply_queued_requests() returns trigger
 language plpgsql security definer set search_path = odf, pg_temp as $$
 begin
+  -- A person's transaction that stays open keeps what it locked from being settled.
+  if current_setting('idle_in_transaction_session_timeout') = '0' then
+    perform set_config('idle_in_transaction_session_timeout', '30s', true);
+  end if;
   if exists (select from chunk_request) then
     perform odf.apply_requests(null);
     perform odf.log_event('chunks.sql', null, 'chunk requests by SQL');

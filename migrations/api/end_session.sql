@@ -1,7 +1,7 @@
 -- A worker signs off, or its successor on the same machine, which holds its lock and its key, does it
 -- in its place: what it still leases goes back uncharged and its name is free at once.
 create or replace function odf.end_session(p_session bigint, p_key bytea, p_reason text) returns bigint
-language plpgsql security definer set search_path = odf, pg_temp as $$
+language plpgsql security definer set search_path = odf, pg_temp set enable_seqscan = off set jit = off as $$
 declare
   s worker_session;
   v_released bigint;

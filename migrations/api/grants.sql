@@ -8,7 +8,7 @@ grant usage on schema odf to odf_worker, odf_coordinator, odf_operator, odf_view
 grant execute on function odf.register(jsonb), odf.beat(bigint, bytea, jsonb), odf.claim(bigint, bytea, bigint, int),
   odf.settle(bigint, bytea, jsonb), odf.reconcile(bigint, bytea, jsonb), odf.end_session(bigint, bytea, text),
   odf.attempt_inputs(bigint, bytea, bigint, bigint, bigint, int), odf.take_removals(bigint, bytea, int),
-  odf.settle_removals(bigint, bytea, jsonb) to odf_worker;
+  odf.settle_removals(bigint, bytea, jsonb), odf.peek(text), odf.peek_inputs(bigint, bigint, int) to odf_worker;
 
 grant select on all tables in schema odf to odf_viewer, odf_operator, odf_coordinator;
 revoke select on odf.worker_session from odf_viewer, odf_operator, odf_coordinator;

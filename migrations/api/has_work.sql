@@ -3,10 +3,16 @@ create or replace function odf.has_work(p_session bigint) returns boolean
 language plpgsql security definer set search_path = odf, pg_temp as $$
 begin
   return exists (
+    with held as materialized (
+      select x.lane_id, count(*) as n from lease x
+       where x.session_id = p_session
+         and x.request_no >= (select s.lease_floor from worker_session s where s.session_id = p_session)
+       group by x.lane_id
+    )
     select from allotment a
       join lane l using (lane_id)
-     where a.session_id = p_session
-       and a.slots > (select count(*) from lease x where x.session_id = p_session and x.lane_id = a.lane_id)
+      left join held using (lane_id)
+     where a.session_id = p_session and a.slots > coalesce(held.n, 0)
        and exists (select from ready r where r.lane_id = a.lane_id and r.seq >= l.floor_seq));
 end $$;
 

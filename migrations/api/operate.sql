@@ -67,6 +67,8 @@ begin
     with last as (
       select l.chunk_id from lease l join lane_pool m using (lane_id)
        where m.pool_id = p.pool_id and l.abort is null order by l.claimed_at desc, l.chunk_id desc limit v_running - v_new
+       -- One that is being settled right now need not be told.
+       for no key update of l skip locked
     ), told as (
       update lease l set abort = 'term', abort_why = 'scaled down' from last where l.chunk_id = last.chunk_id returning 1
     )

@@ -2,7 +2,7 @@
 
 -- Failed chunks whose time has come go to the end of their lanes.
 create or replace function odf.retry_due(p_term bigint, p_limit int) returns bigint
-language plpgsql security definer set search_path = odf, pg_temp as $$
+language plpgsql security definer set search_path = odf, pg_temp set enable_seqscan = off set jit = off as $$
 declare
   v_now timestamptz := odf.clock();
   v_ids bigint[];
@@ -25,9 +25,9 @@ begin
   return odf.promote_chunks(v_ids);
 end $$;
 
--- Releases what waits for a whole data set, and whatever else waits with all its inputs there.
+-- Releases what waits for a whole data set, and what of a new plan waits with all its inputs there.
 create or replace function odf.promote(p_term bigint) returns bigint
-language plpgsql security definer set search_path = odf, pg_temp as $$
+language plpgsql security definer set search_path = odf, pg_temp set enable_seqscan = off set jit = off as $$
 declare
   v_ids bigint[];
   v_n bigint := 0;
@@ -45,7 +45,41 @@ begin
       from (select c.chunk_id from chunk_state c where c.data_set_id = j.data_set_id and c.status = 'waiting' limit 10000) q;
     v_n := v_n + coalesce(odf.promote_chunks(v_ids), 0);
   end loop;
+  v_n := v_n + odf.release_new_plans(clock_timestamp() + interval '1 second');
   perform odf.apply_requests(null) where exists (select from chunk_request);
+  return v_n;
+end $$;
+
+-- Looks once, slice by slice, at every chunk of a plan that was sealed (or whose job came back) since
+-- the last look. An input that settled while the plan was written knew nothing of these consumers and
+-- released none; its row is locked here, so that one that settles now either is seen or sees them.
+create or replace function odf.release_new_plans(p_until timestamptz) returns bigint
+language plpgsql security definer set search_path = odf, pg_temp as $$
+declare
+  c_slice constant bigint := 5000;
+  v_ids bigint[];
+  v_n bigint := 0;
+  p record;
+begin
+  for p in
+    select l.plan_id, l.chunks, l.released_to from plan l join data_set d using (plan_id) join job j on j.data_set_id = d.data_set_id
+     where l.state = 'sealed' and l.released_to < l.chunks and not d.retired and not j.retired
+     order by l.plan_id
+  loop
+    while p.released_to < p.chunks loop
+      if clock_timestamp() > p_until then
+        return v_n;
+      end if;
+      v_ids := array(select c.chunk_id from data_chunk c join chunk_state s using (chunk_id)
+                      where c.plan_id = p.plan_id and c.ordinal > p.released_to and c.ordinal <= p.released_to + c_slice
+                        and s.status = 'waiting');
+      perform from chunk_state where chunk_id in (select input_id from chunk_edge where chunk_id = any (v_ids))
+        order by chunk_id for share;
+      v_n := v_n + odf.promote_chunks(v_ids);
+      p.released_to := p.released_to + c_slice;
+      update plan set released_to = least(p.released_to, chunks) where plan_id = p.plan_id;
+    end loop;
+  end loop;
   return v_n;
 end $$;
 

@@ -19,15 +19,28 @@ begin
   -- Locked, so that a batch of the interrupted writer is in before its chunks are deleted, or refused.
   select plan_id into v_left from plan where data_set_id = p_data_set and state = 'writing' for update;
   if found then
-    delete from data_chunk where plan_id = v_left;
-    delete from plan where plan_id = v_left;
-    perform odf.log_event('plan.discarded', d.name, 'an unsealed plan of an interrupted split was discarded');
+    perform odf.discard_plan(v_left);
   end if;
   insert into plan (data_set_id, version, state, partition, started_at)
   select p_data_set, coalesce(max(version), 0) + 1, 'writing', coalesce(d.spec -> 'partition', 'null'), odf.clock()
     from plan where data_set_id = p_data_set
   returning plan_id into v_plan;
   return v_plan;
+end $$;
+
+-- Removes an unsealed plan. Its writer, where there is one, is refused at its next batch.
+create or replace function odf.discard_plan(p_plan bigint) returns void
+language plpgsql security definer set search_path = odf, pg_temp as $$
+declare
+  v_set int;
+begin
+  -- Locked, so that a batch under way is in before the chunks are deleted, or is refused.
+  select data_set_id into v_set from plan where plan_id = p_plan and state = 'writing' for update;
+  if found then
+    delete from data_chunk where plan_id = p_plan;
+    delete from plan where plan_id = p_plan;
+    perform odf.log_event('plan.discarded', (select name from data_set where data_set_id = v_set), 'an unsealed plan was discarded');
+  end if;
 end $$;
 
 -- Appends a batch, [{key, bounds, est_rows, est_bytes}, ...], after the first p_after chunks of the plan.
@@ -39,8 +52,8 @@ declare
 begin
   select data_set_id into v_set from plan where plan_id = p_plan and state = 'writing' for key share;
   if not found then
-    raise exception 'plan % is not being written', p_plan
-      using errcode = 'OD011', hint = 'Another coordinator took the split over.';
+    raise exception 'plan % is not being written any more', p_plan
+      using errcode = 'OD012', hint = 'Another coordinator took the split over, or its flow was applied anew.';
   end if;
   insert into data_chunk (plan_id, data_set_id, ordinal, key, bounds, est_rows, est_bytes)
   select p_plan, v_set, p_after + b.n, b.item ->> 'key', b.item -> 'bounds',
@@ -65,9 +78,12 @@ declare
   v_digest text;
   v_made boolean;
 begin
+  -- First the data set, then the plan, as begin_plan and apply_flow.
+  perform from data_set where data_set_id = (select data_set_id from plan where plan_id = p_plan) for update;
   select * into p from plan where plan_id = p_plan and state = 'writing' for update;
   if not found then
-    raise exception 'plan % is not being written', p_plan using errcode = 'OD011';
+    raise exception 'plan % is not being written any more', p_plan
+      using errcode = 'OD012', hint = 'Another coordinator took the split over, or its flow was applied anew.';
   end if;
   select count(*), max(ordinal), encode(sha256(convert_to(coalesce(string_agg(md5(key || bounds::text), '' order by ordinal), ''), 'UTF8')), 'hex')
     into v_found, v_last, v_digest from data_chunk where plan_id = p_plan;
@@ -138,7 +154,10 @@ begin
   end if;
   select count(*) into v_n from data_chunk where plan_id = v_plan;
   perform odf.seal_plan(v_plan, v_n, array['derived from its inputs']);
-  perform odf.promote_chunks(array(select chunk_id from data_chunk where plan_id = v_plan));
+  if v_n <= 20000 then
+    -- Nobody need lead for a small plan to begin; the rest, and inputs that settle meanwhile, are odf.promote's.
+    perform odf.promote_chunks(array(select chunk_id from data_chunk where plan_id = v_plan));
+  end if;
   return true;
 end $$;
 

@@ -1,7 +1,7 @@
 -- The worker says which leases it holds, [[chunk_id, fence], ...]: leases of its session that are not
 -- listed are released uncharged (their claim's answer was lost), listed ones without a lease are named.
 create or replace function odf.reconcile(p_session bigint, p_key bytea, p_held jsonb) returns jsonb
-language plpgsql security definer set search_path = odf, pg_temp as $$
+language plpgsql security definer set search_path = odf, pg_temp set enable_seqscan = off set jit = off as $$
 declare
   s worker_session := odf.session_of(p_session, p_key, true);
   v_unknown bigint[];

@@ -3,7 +3,7 @@
 -- p_items: [{chunk_id, fence, outcome: validated | failed | released, class, error, reason, location,
 -- rows, bytes, checksum, exit_code, signal, script_sha256, log_tail, log_path, duration_ms}, ...].
 create or replace function odf.settle(p_session bigint, p_key bytea, p_items jsonb) returns jsonb
-language plpgsql security definer set search_path = odf, pg_temp as $$
+language plpgsql security definer set search_path = odf, pg_temp set enable_seqscan = off set jit = off as $$
 declare
   v_now timestamptz := odf.clock();
   s worker_session := odf.session_of(p_session, p_key, false);

@@ -37,7 +37,7 @@ end $$;
 -- Gives a worker up to p_limit published outputs to delete. From here on no claim reads them: the
 -- chunk is marked under the lock that claims share. One being read now is left for later.
 create or replace function odf.take_removals(p_session bigint, p_key bytea, p_limit int) returns jsonb
-language plpgsql security definer set search_path = odf, pg_temp as $$
+language plpgsql security definer set search_path = odf, pg_temp set enable_seqscan = off set jit = off as $$
 declare
   v_now timestamptz := odf.clock();
   s worker_session := odf.session_of(p_session, p_key, false);
@@ -75,7 +75,7 @@ end $$;
 
 -- What became of them: [[chunk_id, generation, error or null], ...]. A failure is tried again in an hour.
 create or replace function odf.settle_removals(p_session bigint, p_key bytea, p_done jsonb) returns void
-language plpgsql security definer set search_path = odf, pg_temp as $$
+language plpgsql security definer set search_path = odf, pg_temp set enable_seqscan = off set jit = off as $$
 declare
   v_now timestamptz := odf.clock();
   s worker_session := odf.session_of(p_session, p_key, false);

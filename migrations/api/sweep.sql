@@ -3,7 +3,7 @@
 -- Two statements: first the session is marked, then its leases are taken. In one statement a claim
 -- that commits in between would leave leases that nobody takes.
 create or replace function odf.sweep(p_term bigint, p_silent jsonb, p_slack interval) returns jsonb
-language plpgsql security definer set search_path = odf, pg_temp as $$
+language plpgsql security definer set search_path = odf, pg_temp set enable_seqscan = off set jit = off as $$
 declare
   v_now timestamptz := odf.clock();
   x record;
@@ -48,7 +48,7 @@ begin
   -- Belt and braces: a lease of a session that is over is a defect of ours; it is repaired and counted.
   select array_agg(q.chunk_id) into v_lost
     from (select l.chunk_id from lease l join worker_session s using (session_id)
-           where s.state in ('dead', 'ended') order by l.chunk_id for update of l) q;
+           where s.state in ('dead', 'ended') and s.ended_at > v_now - interval '1 day' order by l.chunk_id for update of l) q;
   if v_lost is not null then
     perform odf.end_attempts(0, 'unknown', 'unknown', v_lost, null,
       (select jsonb_agg(jsonb_build_object('chunk_id', id, 'outcome', 'released', 'reason', 'its session is over')) from unnest(v_lost) id), v_now);

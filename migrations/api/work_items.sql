@@ -50,7 +50,7 @@ end $$;
 -- Pages through the chunks of inputs that a leased attempt takes whole: up to p_limit after a chunk id.
 create or replace function odf.attempt_inputs(
   p_session bigint, p_key bytea, p_chunk bigint, p_fence bigint, p_after bigint, p_limit int) returns jsonb
-language plpgsql security definer set search_path = odf, pg_temp as $$
+language plpgsql security definer set search_path = odf, pg_temp set enable_seqscan = off set jit = off as $$
 declare
   s worker_session := odf.session_of(p_session, p_key, false);
 begin

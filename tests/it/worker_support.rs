@@ -14,7 +14,7 @@ use nix::unistd::Pid;
 use tempfile::TempDir;
 use tokio::task::JoinSet;
 
-use crate::harness::{Role, Shape, TestDb, TestFlow, eventually};
+use crate::harness::{Role, Shape, TestDb, eventually};
 
 /// How much faster than life the daemons of these tests live.
 pub(crate) const SCALE: u32 = 10;
@@ -23,12 +23,20 @@ pub(crate) const SCALE: u32 = 10;
 fn program() -> &'static Path {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
     PROGRAM.get_or_init(|| {
-        let built = Command::new(env!("CARGO"))
+        let mut build = Command::new(env!("CARGO"));
+        build
             .args(["build", "-q", "-p", "worker", "--bin", "worker"])
-            .current_dir(env!("CARGO_MANIFEST_DIR"))
-            .status()
-            .unwrap();
-        assert!(built.success());
+            .current_dir(env!("CARGO_MANIFEST_DIR"));
+        // What cargo tells a test about its package would make build scripts run again.
+        for (name, _) in std::env::vars_os() {
+            if name.to_string_lossy().starts_with("CARGO_")
+                && name != "CARGO_HOME"
+                && name != "CARGO_TARGET_DIR"
+            {
+                build.env_remove(name);
+            }
+        }
+        assert!(build.status().unwrap().success());
         // target/debug/deps/it-...: the programs lie one level up.
         let me = std::env::current_exe().unwrap();
         me.parent().unwrap().parent().unwrap().join("worker")
@@ -38,7 +46,6 @@ fn program() -> &'static Path {
 /// A database with a flow, and the places that its workers use.
 pub(crate) struct Site {
     pub(crate) db: TestDb,
-    pub(crate) flow: TestFlow,
     dir: TempDir,
 }
 
@@ -46,18 +53,23 @@ impl Site {
     /// Applies and plans the flow, with its files below a directory of this test.
     pub(crate) async fn new(shape: &Shape) -> Self {
         let db = TestDb::new().await;
-        let dir = tempfile::tempdir().unwrap();
+        let dir = tempfile::Builder::new()
+            .prefix("odf-it-worker-")
+            .tempdir()
+            .unwrap();
         for name in ["scripts", "lake", "state"] {
             std::fs::create_dir(dir.path().join(name)).unwrap();
         }
-        let flow = shape.build(&db).await;
+        shape.build(&db).await;
         let lake = dir.path().join("lake").display().to_string();
-        db.exec(
-            "update odf.job set spec = replace(spec::text, '/nowhere', $1)::jsonb",
-            &[&lake],
-        )
-        .await;
-        Self { db, flow, dir }
+        for column in [
+            "job set spec = replace(spec",
+            "flow_version set model = replace(model",
+        ] {
+            let sql = format!("update odf.{column}::text, '/nowhere', $1)::jsonb");
+            db.exec(&sql, &[&lake]).await;
+        }
+        Self { db, dir }
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -108,36 +120,26 @@ impl Site {
     pub(crate) fn worker_at(&self, name: &str, port: u16) -> WorkerOptions<'_> {
         let mut command = Command::new(program());
         command
-            .arg("run")
-            .args(["--name", name, "--slots", "4"])
-            .arg("--script-dir")
-            .arg(self.path("scripts"))
-            .arg("--state-dir")
-            .arg(self.path("state"))
+            // By environment, so that a test's own arguments win.
+            .env("ODF_WORKER_NAME", name)
+            .env("ODF_SLOTS", "4")
+            .env("ODF_SCRIPT_DIR", self.path("scripts"))
+            .env("ODF_STATE_DIR", self.path("state"))
             .env("ODF_DATABASE_URL", self.db.url_at(Role::Worker, port))
             .env("ODF_TIME_SCALE", SCALE.to_string())
             .env("ODF_LOG", "debug,tokio_postgres=warn")
-            .env("NO_COLOR", "1")
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped());
+            .env("NO_COLOR", "1");
         WorkerOptions {
             site: self,
             command,
+            args: Vec::new(),
             name: name.to_owned(),
         }
     }
 
     /// A coordinator in this process, on the same short time.
     pub(crate) fn coordinator(&self) -> Coordinator {
-        let shutdown = Shutdown::new();
-        let settings = ServeSettings {
-            url: SecretString::from(self.db.url(Role::Coordinator)),
-            script_dir: None,
-            time_scale: f64::from(SCALE),
-        };
-        let mut tasks = JoinSet::new();
-        tasks.spawn(serve(settings, shutdown.clone()));
-        Coordinator { shutdown, tasks }
+        coordinator_at(&self.db.url(Role::Coordinator))
     }
 
     /// How many chunks of a data set have a status.
@@ -168,6 +170,19 @@ impl Site {
     }
 }
 
+/// A coordinator of any database, on the same short time.
+pub(crate) fn coordinator_at(url: &str) -> Coordinator {
+    let shutdown = Shutdown::new();
+    let settings = ServeSettings {
+        url: SecretString::from(url.to_owned()),
+        script_dir: None,
+        time_scale: f64::from(SCALE),
+    };
+    let mut tasks = JoinSet::new();
+    tasks.spawn(serve(settings, shutdown.clone()));
+    Coordinator { shutdown, tasks }
+}
+
 /// A coordinator in this process; ends with the value.
 pub(crate) struct Coordinator {
     shutdown: Shutdown,
@@ -186,20 +201,33 @@ impl Coordinator {
 pub(crate) struct WorkerOptions<'a> {
     site: &'a Site,
     command: Command,
+    args: Vec<String>,
     name: String,
 }
 
 impl WorkerOptions<'_> {
     /// More arguments.
     pub(crate) fn args(mut self, args: &[&str]) -> Self {
-        self.command.args(args);
+        self.args.extend(args.iter().map(|arg| (*arg).to_owned()));
         self
     }
 
-    /// One more variable.
-    pub(crate) fn env(mut self, name: &str, value: &str) -> Self {
-        self.command.env(name, value);
-        self
+    /// Runs another subcommand with the same settings to its end: exit code, stdout, stderr.
+    pub(crate) async fn output(
+        mut self,
+        subcommand: &str,
+        args: &[&str],
+    ) -> (Option<i32>, String, String) {
+        self.command.arg(subcommand).args(args).stdin(Stdio::null());
+        let mut command = self.command;
+        let output = tokio::task::spawn_blocking(move || command.output());
+        let output = output.await.unwrap().unwrap();
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        (
+            output.status.code(),
+            text(output.stdout),
+            text(output.stderr),
+        )
     }
 
     /// Starts it; its log goes to a file of its own.
@@ -208,7 +236,12 @@ impl WorkerOptions<'_> {
             .map(|n| self.site.path(&format!("{}.{n}.log", self.name)))
             .find(|path| !path.exists())
             .unwrap();
-        self.command.stderr(std::fs::File::create(&log).unwrap());
+        self.command
+            .arg("run")
+            .args(&self.args)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(std::fs::File::create(&log).unwrap());
         // A group of its own: the terminal's Ctrl-C is the tests' and not the workers'.
         let child = self.command.process_group(0).spawn().unwrap();
         WorkerProcess { child, log }

@@ -1,5 +1,6 @@
 //! The `worker` command line: reads arguments and environment, checks them, runs a command.
 
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -7,11 +8,14 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 use common::domain::size::parse_bytes;
 use common::runtime::{Shutdown, telemetry};
+use common::secret::literal_url_password;
 use secrecy::SecretString;
 
 use crate::daemon::config::{
     Config, ConfigError, Liveness, default_state_dir, host_name, usable_name,
 };
+use crate::doctor::{Verdict, examine};
+use crate::try_chunk::try_chunk;
 
 /// Runs attempts of chunks for OpenDataFlow.
 #[derive(Debug, Parser)]
@@ -28,6 +32,24 @@ enum Command {
     /// The first SIGTERM or Ctrl-C stops claiming and lets what runs finish within --grace; the
     /// second ends it at once. What is left unfinished is handed back and costs no attempt.
     Run(Box<RunArgs>),
+    /// Run one chunk here and publish nothing.
+    ///
+    /// The script gets this terminal. Nothing is claimed or recorded; the staged output stays to be
+    /// looked at.
+    Try {
+        #[command(flatten)]
+        place: Box<PlaceArgs>,
+        /// The chunk, as dataset/key or flow:dataset/key.
+        chunk: String,
+        /// Run it although its job writes to a database itself.
+        #[arg(long)]
+        allow_writes: bool,
+    },
+    /// Look at everything that a worker needs and say what is missing.
+    Doctor {
+        #[command(flatten)]
+        place: Box<PlaceArgs>,
+    },
 }
 
 /// Where things are.
@@ -107,6 +129,11 @@ pub fn main() -> ExitCode {
     if let Err(error) = telemetry::init(None) {
         return complain(&error.to_string());
     }
+    if std::env::args().any(|arg| literal_url_password(&arg).is_some()) {
+        tracing::warn!(
+            "a password on the command line can be read by every user of this host (hint: set ODF_DATABASE_URL)"
+        );
+    }
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -136,6 +163,31 @@ async fn execute(command: Command) -> anyhow::Result<ExitCode> {
             signals.install()?;
             crate::daemon::run(config, signals).await?;
             Ok(ExitCode::SUCCESS)
+        }
+        Command::Try {
+            place,
+            chunk,
+            allow_writes,
+        } => {
+            let good = try_chunk(place.config()?, &chunk, allow_writes).await?;
+            Ok(if good {
+                ExitCode::SUCCESS
+            } else {
+                ExitCode::FAILURE
+            })
+        }
+        Command::Doctor { place } => {
+            let checks = examine(&place.config()?).await;
+            let mut out = std::io::stdout().lock();
+            for check in &checks {
+                writeln!(out, "{check}")?;
+            }
+            let failed = checks.iter().any(|check| check.verdict == Verdict::Failed);
+            Ok(if failed {
+                ExitCode::FAILURE
+            } else {
+                ExitCode::SUCCESS
+            })
         }
     }
 }

@@ -3,5 +3,7 @@
 pub mod attempt;
 pub mod cli;
 pub mod daemon;
+mod doctor;
 pub mod guard;
 pub mod job;
+mod try_chunk;

@@ -6,6 +6,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio_postgres::types::Type;
 
+use super::error::Said;
 use super::{ControlDb, StoreError, read};
 use crate::domain::JobSpec;
 use crate::flow::model::{Flow, Job, Mapping, Run};
@@ -133,6 +134,24 @@ pub fn script_of(job: &Job) -> Option<&str> {
     }
 }
 
+/// The one that was meant.
+fn one_of<'n>(dataset: &str, named: &'n [(i32, String)]) -> Result<&'n (i32, String), StoreError> {
+    match named {
+        [one] => Ok(one),
+        [] => Err(StoreError::NotFound(Said {
+            message: format!("no sealed plan of a data set named {dataset:?}"),
+            hint: Some("'coordinator status' lists data sets and whether they are planned".into()),
+        })),
+        several => {
+            let names: Vec<&str> = several.iter().map(|(_, name)| name.as_str()).collect();
+            Err(StoreError::Usage(Said {
+                message: format!("several flows have a data set named {dataset:?}"),
+                hint: Some(format!("name one of {}", names.join(", "))),
+            }))
+        }
+    }
+}
+
 /// A stored plan with what is needed to check it.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 pub struct StoredPlan {
@@ -148,8 +167,19 @@ impl ControlDb {
     /// The sealed plan of a data set, whole: memory grows with its chunks.
     ///
     /// # Errors
-    /// [`StoreError::NotFound`] where there is no such data set or it has no sealed plan.
+    /// [`StoreError::NotFound`] where there is no such data set or it has no sealed plan,
+    /// [`StoreError::Usage`] where several flows have one of that name.
     pub async fn stored_plan(&self, dataset: &str) -> Result<StoredPlan, StoreError> {
+        let named = self
+            .call(
+                "SELECT coalesce(jsonb_agg(jsonb_build_array(d.data_set_id, f.name || ':' || d.name) ORDER BY 2), '[]') \
+                 FROM odf.data_set d JOIN odf.flow f USING (flow_id) \
+                 WHERE NOT d.retired AND d.plan_id IS NOT NULL AND $1 IN (d.name, f.name || ':' || d.name)",
+                &[(&dataset, Type::TEXT)],
+            )
+            .await?;
+        let named: Vec<(i32, String)> = read("stored_plan", named)?;
+        let (data_set, _) = one_of(dataset, &named)?;
         let answer = self
             .call(
                 "SELECT jsonb_build_object('spec', d.spec, \
@@ -158,18 +188,10 @@ impl ControlDb {
                                 FROM odf.data_chunk c WHERE c.plan_id = d.plan_id)) \
                  FROM odf.data_set d JOIN odf.flow f USING (flow_id) \
                  JOIN odf.flow_version v ON v.flow_id = f.flow_id AND v.version = f.current_version \
-                 WHERE NOT d.retired AND d.plan_id IS NOT NULL AND $1 IN (d.name, f.name || ':' || d.name)",
-                &[(&dataset, Type::TEXT)],
+                 WHERE d.data_set_id = $1",
+                &[(data_set, Type::INT4)],
             )
             .await?;
-        if answer.is_null() {
-            return Err(StoreError::NotFound(super::error::Said {
-                message: format!("no sealed plan of a data set named {dataset:?}"),
-                hint: Some(
-                    "'coordinator status' lists data sets and whether they are planned".into(),
-                ),
-            }));
-        }
         read("stored_plan", answer)
     }
 

@@ -43,6 +43,9 @@ pub enum StoreError {
     /// Understood and refused.
     #[error("{0}")]
     Refused(Said),
+    /// Somebody else took this over, or what it rested on was declared anew: begin again.
+    #[error("{0}")]
+    Overtaken(Said),
     /// This coordinator does not lead any more.
     #[error("{0}")]
     TermOver(Said),
@@ -133,10 +136,12 @@ impl StoreError {
             "OD004" => Self::NameTaken(said),
             "OD010" => Self::NotFound(said),
             "OD011" => Self::Refused(said),
+            "OD012" => Self::Overtaken(said),
             "OD020" => Self::TermOver(said),
             code if code == SqlState::INSUFFICIENT_PRIVILEGE.code() => Self::Denied { problem },
             code if code == SqlState::INVALID_SCHEMA_NAME.code()
-                || code == SqlState::UNDEFINED_FUNCTION.code() =>
+                || code == SqlState::UNDEFINED_FUNCTION.code()
+                || code == SqlState::UNDEFINED_TABLE.code() =>
             {
                 Self::NoSchema { problem }
             }

@@ -89,6 +89,11 @@ impl LeaderProof {
         self.term
     }
 
+    /// The term as a call's first parameter.
+    pub(super) fn param(&self) -> super::Param<'_> {
+        (&self.term, Type::INT8)
+    }
+
     /// The database that it leads.
     #[must_use]
     pub fn db(&self) -> &ControlDb {
@@ -254,7 +259,7 @@ impl LeaderProof {
         let ms = i64::try_from(took.as_millis()).unwrap_or(i64::MAX);
         self.db
             .call(
-                "SELECT to_jsonb(true) FROM (SELECT odf.report_loop($1, $2, $3, $4, $5)) done",
+                "SELECT to_jsonb(true) FROM odf.prove_term($1), LATERAL odf.report_loop($1, $2, $3, $4, $5)",
                 &[
                     (&self.term, Type::INT8),
                     (&name, Type::TEXT),

@@ -7,6 +7,7 @@
 pub mod apply;
 pub mod error;
 pub mod lead;
+pub mod peek;
 pub mod plan;
 pub mod session;
 
@@ -64,12 +65,17 @@ impl ControlDb {
         })
     }
 
-    /// One session whose calls may take long: for sealing and deriving plans of millions of chunks.
+    /// As [`Self::new`] with calls that may take long: for sealing and deriving plans of millions of
+    /// chunks.
     ///
     /// # Errors
     /// [`StoreError::Connect`] where the url cannot be read.
-    pub fn patient(url: SecretString, application_name: &str) -> Result<Self, StoreError> {
-        let mut settings = PoolSettings::new(1, application_name);
+    pub fn patient(
+        url: SecretString,
+        size: usize,
+        application_name: &str,
+    ) -> Result<Self, StoreError> {
+        let mut settings = PoolSettings::new(size, application_name);
         settings.session.statement_timeout = Some(PLAN_LIMIT);
         Ok(Self {
             pool: endpoint::pool(&url, &settings)?,

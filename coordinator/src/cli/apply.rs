@@ -79,7 +79,11 @@ pub async fn preview(args: &ApplyArgs, url: SecretString) -> anyhow::Result<Prev
         Some((_, before)) => diff::diff(before, &declared.flow),
         None => Vec::new(),
     };
-    let overrides = db.limit_overrides(&declared.flow.name).await?;
+    let overrides = if args.reset_limits {
+        Vec::new()
+    } else {
+        overrides(&declared, db.limit_overrides(&declared.flow.name).await?)
+    };
     let report = ApplyReport {
         flow: declared.flow.name.clone(),
         before: current.map(|(version, _)| version),
@@ -89,17 +93,27 @@ pub async fn preview(args: &ApplyArgs, url: SecretString) -> anyhow::Result<Prev
         changes,
         pinned: declared.scripts.clone(),
         unpinned: declared.unpinned.clone(),
-        overrides: if args.reset_limits {
-            Vec::new()
-        } else {
-            overrides
-        },
+        overrides,
     };
     Ok(Preview {
         declared,
         report,
         db,
     })
+}
+
+/// The limits of `scale` beside those of the file that is being applied.
+fn overrides(
+    declared: &Declared,
+    stored: Vec<(String, Option<u32>, Option<u32>)>,
+) -> Vec<(String, Option<u32>, Option<u32>)> {
+    stored
+        .into_iter()
+        .filter_map(|(pool, ours, _)| {
+            let file = declared.flow.pools.get(&pool)?.limit;
+            Some((pool, ours, file))
+        })
+        .collect()
 }
 
 impl Preview {

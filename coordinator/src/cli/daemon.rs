@@ -4,7 +4,7 @@
 use std::fmt;
 
 use common::endpoint::SecretString;
-use common::runtime::telemetry;
+use common::runtime::{error_text, telemetry};
 use common::store::StoreError;
 use serde::Serialize;
 
@@ -71,6 +71,9 @@ pub(super) async fn plan(args: plan::PlanArgs, session: &mut Session) -> Result<
         let report = plan::preview(&args)
             .await
             .map_err(|error| failure(&error))?;
+        for warning in &report.warnings {
+            session.out.say(warning.to_string());
+        }
         session.out.show(&Printed(report))?;
     }
     Ok(Exit::Ok)
@@ -103,7 +106,7 @@ pub(super) async fn apply(args: apply::ApplyArgs, session: &mut Session) -> Resu
 /// An error of these commands with the exit code of its kind and its hint apart.
 fn failure(error: &anyhow::Error) -> Failure {
     let exit = error.chain().find_map(exit_of).unwrap_or(Exit::Error);
-    let text = format!("{error:#}");
+    let text = error_text(error.as_ref());
     let parts = text
         .rsplit_once("; hint: ")
         .or_else(|| text.rsplit_once("\nhint: "));

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use anyhow::Context as _;
 use common::domain::{Bounds, NewChunk};
 use common::endpoint::{self, SecretString};
+use common::flow::Diagnostic;
 use common::flow::model::{Flow, Mapping, Partition};
 use common::secret::SecretSource;
 use common::store::ControlDb;
@@ -41,6 +42,9 @@ pub struct PlanReport {
     pub flow: String,
     /// Every data set, sources first.
     pub datasets: Vec<DataSetPreview>,
+    /// What the file's author should look at; told apart from the answer.
+    #[serde(skip)]
+    pub warnings: Vec<Diagnostic>,
 }
 
 /// A preview of one data set.
@@ -107,6 +111,7 @@ pub async fn preview(args: &PlanArgs) -> anyhow::Result<PlanReport> {
     Ok(PlanReport {
         flow: flow.name.clone(),
         datasets,
+        warnings: declared.warnings.clone(),
     })
 }
 
@@ -227,7 +232,7 @@ pub async fn check(dataset: &str, url: SecretString) -> anyhow::Result<CheckRepo
         )
     })?;
     let planner = Planner::new(SecretSource::from_process(), None);
-    let Endpoint::Postgres { url } = planner.endpoint(&stored.connection)? else {
+    let Endpoint::Postgres { url } = planner.endpoint(&stored.connection).await? else {
         anyhow::bail!("data set {dataset} is not in a PostgreSQL database")
     };
     let limits = SplitLimits::default();

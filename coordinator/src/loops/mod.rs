@@ -23,19 +23,35 @@ pub trait LeaderPass: Send {
     /// # Errors
     /// [`StoreError::TermOver`] ends the pass quietly; anything else is reported.
     async fn pass(&mut self, proof: &LeaderProof) -> Result<Summary, StoreError>;
+
+    /// Called in place of a pass while this process does not lead: lets go of what runs beside the
+    /// passes, if anything does.
+    fn rest(&mut self) {}
 }
+
+/// How often an uneventful loop is reported to the database.
+const REPORT_EVERY: Duration = Duration::from_secs(10);
 
 /// Runs a [`LeaderPass`] while this process leads and records what it did.
 struct WhileLeading<P> {
     name: &'static str,
     leader: Leader,
     inner: P,
-    reported: Option<Instant>,
-    was_ok: bool,
+    /// When the last report was stored, and whether it told of success.
+    reported: Option<(Instant, bool)>,
 }
 
-/// How often an uneventful loop is reported to the database.
-const REPORT_EVERY: Duration = Duration::from_secs(10);
+impl<P> WhileLeading<P> {
+    /// Whether a pass is worth a row: the first of a term, one that did something, a change between
+    /// good and bad, or one a while after the last report.
+    fn worth_reporting(&self, result: &Result<Summary, StoreError>) -> bool {
+        let changed = result.as_ref().is_ok_and(|summary| summary.changed > 0);
+        changed
+            || self
+                .reported
+                .is_none_or(|(at, was_ok)| was_ok != result.is_ok() || at.elapsed() >= REPORT_EVERY)
+    }
+}
 
 #[async_trait]
 impl<P: LeaderPass> Pass for WhileLeading<P> {
@@ -44,6 +60,7 @@ impl<P: LeaderPass> Pass for WhileLeading<P> {
     async fn pass(&mut self) -> Result<Summary, StoreError> {
         let Some(proof) = self.leader.proof() else {
             self.reported = None;
+            self.inner.rest();
             return Ok(Summary::nothing());
         };
         let started = Instant::now();
@@ -51,23 +68,20 @@ impl<P: LeaderPass> Pass for WhileLeading<P> {
         if matches!(result, Err(StoreError::TermOver(_))) {
             return Ok(Summary::nothing());
         }
-        let ok = result.is_ok();
-        let text = match &result {
-            Ok(summary) => summary.text.clone(),
-            Err(error) => error.to_string(),
-        };
-        let changed = result.as_ref().map_or(1, |summary| summary.changed);
-        let due = self.reported.is_none_or(|at| at.elapsed() >= REPORT_EVERY);
-        if due || ok != self.was_ok || (changed > 0 && !text.is_empty() && self.name != "allot") {
+        if self.worth_reporting(&result) {
+            let text = match &result {
+                Ok(summary) => summary.text.clone(),
+                Err(error) => error.to_string(),
+            };
+            let ok = result.is_ok();
             // The report is for people only; a pass that worked must not fail for it.
-            if let Err(error) = proof
+            match proof
                 .report_loop(self.name, started.elapsed(), &text, ok)
                 .await
             {
-                tracing::debug!(error = %error, "loop report was not stored");
+                Ok(()) => self.reported = Some((Instant::now(), ok)),
+                Err(error) => tracing::debug!(error = %error, "loop report was not stored"),
             }
-            self.reported = Some(Instant::now());
-            self.was_ok = ok;
         }
         result
     }
@@ -86,7 +100,6 @@ pub fn start<P: LeaderPass + 'static>(
         leader: leader.clone(),
         inner,
         reported: None,
-        was_ok: true,
     };
     supervisor.spawn_loop(name, Every::new(interval), pass);
 }

@@ -50,7 +50,9 @@ impl LeaderPass for Sweep {
         let look = Look {
             at: Instant::now(),
             server_start: &beats.server_start,
-            moved: Duration::from_millis(beats.clock_offset_ms.max(0).unsigned_abs()),
+            // Divided here because every silence is multiplied below, and a moved clock is exact.
+            moved: Duration::from_millis(beats.clock_offset_ms.max(0).unsigned_abs())
+                .div_f64(self.scale),
             beats: &beats.sessions,
         };
         let gap = INTERVAL.div_f64(self.scale) * 3 + Duration::from_secs(1);

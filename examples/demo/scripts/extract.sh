@@ -29,6 +29,7 @@ rows=${copied#COPY }
 
 # About DEMO_FAIL_PERCENT of the attempts fail here, the same ones in every run: with half of a file.
 if (((ODF_ORDINAL * 2654435761 + ODF_ATTEMPT * 6163) % 9973 < DEMO_FAIL_PERCENT * 9973 / 100)); then
+  witness purpose 0
   truncate -s "$(($(wc -c <"$ODF_STAGING") / 2))" "$ODF_STAGING"
   echo "failing on purpose: the source went away in the middle of the file" >&2
   exit 75

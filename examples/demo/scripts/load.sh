@@ -20,6 +20,7 @@ export PGAPPNAME="$ODF_CHUNK_NAME $ODF_FENCE"
 # About DEMO_FAIL_PERCENT of the attempts fail, the same ones in every run: just before the commit.
 trouble=
 if (((ODF_ORDINAL * 2246822519 + ODF_ATTEMPT * 6160) % 9967 < DEMO_FAIL_PERCENT * 9967 / 100)); then
+  witness purpose 0
   trouble="do 'begin raise exception ''failing on purpose: the target went away before the commit''; end';"
 fi
 

@@ -10,8 +10,11 @@
 pub(crate) mod actor;
 pub(crate) mod cluster;
 pub(crate) mod db;
+pub(crate) mod explained;
 pub(crate) mod flow;
+pub(crate) mod process;
 pub(crate) mod proxy;
+pub(crate) mod witness;
 
 use std::time::Duration;
 
@@ -20,7 +23,9 @@ use common::runtime::wait;
 pub(crate) use actor::{TestLeader, TestWorker, failed, validated};
 pub(crate) use db::{Role, TestDb};
 pub(crate) use flow::{Shape, TestFlow};
+pub(crate) use process::{Daemon, Program, Ran};
 pub(crate) use proxy::{Fault, Proxy};
+pub(crate) use witness::Witness;
 
 /// How long a condition may take to come true: generous, because it only costs where a test fails.
 pub(crate) const LIMIT: Duration = Duration::from_secs(60);

@@ -61,6 +61,11 @@ impl<'a> Resolver<'a> {
         Ok(out)
     }
 
+    /// A URL with its references replaced; its parts are hidden by whoever takes it apart.
+    fn url(&mut self, url: &str) -> Result<String, String> {
+        Ok(self.secrets.resolve_url(url)?.expose_secret().to_owned())
+    }
+
     /// Text without secrets, perhaps with other references.
     fn plain(&self, text: &str) -> Result<String, String> {
         if !text.contains("${") {
@@ -116,7 +121,7 @@ fn resolve(kind: &ConnectionKind, resolver: &mut Resolver<'_>) -> Result<Resolve
     Ok(match kind {
         ConnectionKind::Postgres { url } => {
             let secret = url.contains(REFERENCE);
-            let url = resolver.text(url)?;
+            let url = resolver.url(url)?;
             let parts = PgParts::of(&url);
             // A password written into the flow file is no less a password.
             resolver.hide(parts.password.as_ref());

@@ -48,6 +48,15 @@ pub trait SecretResolver: Send + Sync {
     /// A sentence that names the reference and what to do; never a value.
     fn resolve(&self, text: &str) -> Result<SecretString, String>;
 
+    /// As [`Self::resolve`] for a URL: what is put between `://` and `@` is percent-encoded, since a
+    /// password may hold whatever a URL gives a meaning.
+    ///
+    /// # Errors
+    /// As [`Self::resolve`].
+    fn resolve_url(&self, url: &str) -> Result<SecretString, String> {
+        self.resolve(url)
+    }
+
     /// The text with every value that was ever resolved replaced by `***`. An attempt masks
     /// the values that it resolved itself in any case.
     fn mask(&self, text: &str) -> String {

@@ -20,6 +20,7 @@ const PAGE: i32 = 1000;
 /// Starts the attempt of a chunk just leased.
 pub(crate) fn start(daemon: &Arc<Daemon>, held: Arc<Held>) {
     tracing::debug!(chunk = %held.name(), fence = %held.item.fence, "attempt starts");
+    daemon.adjust_guard();
     let work = daemon
         .attempts
         .spawn(run(Arc::clone(daemon), Arc::clone(&held)));
@@ -110,6 +111,13 @@ fn failed(class: FailureClass, error: String) -> AttemptResult {
     AttemptResult::bare(Outcome::Failed { class, error })
 }
 
+/// Hands a chunk back that was leased when nothing more may start.
+pub(crate) fn hand_back(daemon: &Daemon, held: Arc<Held>) {
+    held.control.because(super::drain::DRAINED);
+    let result = *released(&held);
+    end(daemon, held, result);
+}
+
 /// Hands the end over and draws this host's conclusions from it.
 fn end(daemon: &Daemon, held: Arc<Held>, mut result: AttemptResult) {
     let stopped = held.is_stopped();
@@ -141,6 +149,7 @@ fn end(daemon: &Daemon, held: Arc<Held>, mut result: AttemptResult) {
         }
     }
     daemon.running.ended(&held);
+    daemon.adjust_guard();
     // The receiver lives as long as the loops; after them nobody settles any more.
     let _unsettled = daemon.settles.send(Ended { held, result });
 }

@@ -14,7 +14,9 @@ use common::store::{Claimed, StoreError};
 use tokio::time::Instant;
 
 use super::Daemon;
+use super::attempt_task;
 use super::backoff::Backoff;
+use super::heard::Moment;
 use super::running::{Firmness, Held};
 use super::session::Session;
 
@@ -83,10 +85,12 @@ impl Claims {
                 self.daemon.ask_reconcile();
             }
         }
-        if self.pending.is_none() && self.reconcile_is_due() && !unheard {
-            if let Err(error) = self.reconcile(&session).await {
-                return self.failed("reconcile", &error);
-            }
+        if self.pending.is_none()
+            && self.reconcile_is_due()
+            && !unheard
+            && let Err(error) = self.reconcile(&session).await
+        {
+            return self.failed("reconcile", &error);
         }
         if self.daemon.pauses.active() || unheard || free == 0 {
             return self.daemon.config.liveness.poll;
@@ -126,6 +130,7 @@ impl Claims {
 
     async fn claim(&mut self, session: &Arc<Session>, free: u32) -> Duration {
         let (request, free) = self.pending.unwrap_or((self.request, free));
+        let sent = Moment::now();
         match session.main.claim(request, free).await {
             Ok(Claimed::Leases { items, jobs }) => {
                 if self.pending.take().is_some() {
@@ -135,7 +140,7 @@ impl Claims {
                 self.request = request + 1;
                 self.well();
                 let found = items.len();
-                self.start(session, items, &jobs);
+                self.start(session, sent, items, &jobs);
                 if found == 0 {
                     return self.poll.grow();
                 }
@@ -157,7 +162,13 @@ impl Claims {
         }
     }
 
-    fn start(&self, session: &Arc<Session>, items: Vec<WorkItem>, jobs: &HashMap<i32, JobSpec>) {
+    fn start(
+        &self,
+        session: &Arc<Session>,
+        sent: Moment,
+        items: Vec<WorkItem>,
+        jobs: &HashMap<i32, JobSpec>,
+    ) {
         if self.daemon.session().id() != session.id() {
             // Replaced while the claim was under way: its leases are gone with it.
             return;
@@ -170,6 +181,7 @@ impl Claims {
             .iter()
             .map(|(id, spec)| (*id, Arc::new(spec.clone())))
             .collect();
+        let beat = self.daemon.beat_interval();
         for item in items {
             let Some(spec) = jobs.get(&item.job_id) else {
                 // Not held, so the next reconciliation hands it back.
@@ -185,13 +197,23 @@ impl Claims {
                 .silence(spec.job.silence_seconds);
             let held = Arc::new(Held::new(
                 Arc::clone(session),
+                sent,
                 item,
                 Arc::clone(spec),
                 silence,
             ));
-            if self.daemon.running.insert(&held) {
-                super::attempt_task::start(&self.daemon, held);
+            if !self.daemon.running.insert(&held) {
+                continue;
             }
+            if self.daemon.stop_claims.is_cancelled() {
+                attempt_task::hand_back(&self.daemon, held);
+            } else {
+                attempt_task::start(&self.daemon, held);
+            }
+        }
+        if self.daemon.beat_interval() < beat {
+            // The next beat would come too late for what was started just now.
+            self.daemon.wake_beat.notify_one();
         }
     }
 

@@ -3,16 +3,23 @@
 //! Figures for people and for the leader's watch over full disks; nothing here decides.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 use sysinfo::{MemoryRefreshKind, Networks, RefreshKind, System};
+use tokio::task::JoinHandle;
 
 use super::Daemon;
 use super::config::Config;
 
+/// How long file systems may take to answer: a hung mount must not hold up a beat.
+const PATIENCE: Duration = Duration::from_secs(2);
+
 /// Gathers figures.
 pub(crate) struct Facts {
     own_dirs: Vec<(&'static str, PathBuf)>,
+    /// A look that has not come back: the next one waits for it instead of joining it.
+    stuck: Option<JoinHandle<Value>>,
 }
 
 impl Facts {
@@ -23,20 +30,23 @@ impl Facts {
                 ("state", config.state_dir.clone()),
                 ("log", config.log_dir.clone()),
             ],
+            stuck: None,
         }
     }
 
-    /// The figures of now. File systems that do not answer within two seconds are left out: a hung
-    /// mount must not hold up a beat.
-    pub(crate) async fn gather(&self, daemon: &Daemon) -> Value {
-        let roots = daemon.roots.all();
-        let own = self.own_dirs.clone();
-        let work = tokio::task::spawn_blocking(move || measure(&roots, &own));
-        let limit = std::time::Duration::from_secs(2);
-        let mut facts = match tokio::time::timeout(limit, work).await {
-            Ok(Ok(facts)) => facts,
-            Ok(Err(_)) | Err(_) => json!({"incomplete": "a file system does not answer"}),
-        };
+    /// The figures of now, or of when a hung file system last answered.
+    pub(crate) async fn gather(&mut self, daemon: &Daemon) -> Value {
+        let mut look = self.stuck.take().unwrap_or_else(|| {
+            let roots = daemon.roots.all();
+            let own = self.own_dirs.clone();
+            tokio::task::spawn_blocking(move || measure(&roots, &own))
+        });
+        let mut facts = json!({"incomplete": "a file system does not answer"});
+        match tokio::time::timeout(PATIENCE, &mut look).await {
+            Ok(Ok(measured)) => facts = measured,
+            Ok(Err(error)) => tracing::warn!("gather facts: {error}"),
+            Err(_) => self.stuck = Some(look),
+        }
         facts["version"] = json!(env!("CARGO_PKG_VERSION"));
         facts["settled"] = json!(daemon.counts.done());
         facts["failed"] = json!(daemon.counts.failed());

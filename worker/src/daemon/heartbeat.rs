@@ -82,7 +82,7 @@ impl Heart {
                 };
                 self.recovered();
                 self.hear(&session, &answer);
-                jittered(self.daemon.config.liveness.beat, 0.1)
+                jittered(self.daemon.beat_interval(), 0.1)
             }
             Ok(answer) => {
                 let why = answer.reason.unwrap_or_else(|| answer.state.clone());

@@ -41,11 +41,15 @@ use self::settle::Ended;
 use crate::attempt::{WorkerEnv, clean_work_dir};
 use crate::guard::GuardHandle;
 
+pub(crate) use self::facts::free_bytes;
 pub(crate) use self::guard_watch::start_guard;
 pub(crate) use self::secrets::worker_env;
 
 /// How long parts may take to end once the worker has drained.
 const PARTS_END_WITHIN: Duration = Duration::from_secs(20);
+
+/// Beats that fit into a job's silence, at least.
+const BEATS_IN_SILENCE: u32 = 6;
 
 /// What the parts share.
 pub(crate) struct Daemon {
@@ -95,6 +99,25 @@ impl Daemon {
         slots.saturating_sub(held)
     }
 
+    /// Between two beats: often enough that a few may fail before the shortest silence of what runs
+    /// makes us end it.
+    pub(crate) fn beat_interval(&self) -> Duration {
+        let usual = self.config.liveness.beat;
+        self.running
+            .shortest_silence()
+            .map_or(usual, |silence| usual.min(silence / BEATS_IN_SILENCE))
+    }
+
+    /// Makes the guard's patience fit the shortest silence of what runs: a stopped worker's scripts
+    /// must be dead before their leases are anybody's.
+    pub(crate) fn adjust_guard(&self) {
+        let shortest = self.running.shortest_silence();
+        let own = shortest.map(|silence| silence.mul_f64(silence::KILL_AT));
+        let usual = self.config.liveness.guard_timeout;
+        self.guard()
+            .wait_at_most(own.map_or(usual, |own| own.min(usual)));
+    }
+
     /// Has the next look say what is held before it claims.
     pub(crate) fn ask_reconcile(&self) {
         self.reconcile_asked.store(true, Ordering::Release);
@@ -116,6 +139,11 @@ impl Daemon {
 pub async fn run(config: Config, signals: Shutdown) -> anyhow::Result<()> {
     if let Some(warning) = check_script_dir(&config.script_dir)? {
         tracing::warn!("{warning}");
+    }
+    if nix::unistd::geteuid().is_root() {
+        tracing::warn!(
+            "running as root, and so does every script (hint: give the worker a user of its own)"
+        );
     }
     make_private_dir(&config.state_dir, "state", "--state-dir")?;
     make_private_dir(&config.log_dir, "log", "--log-dir")?;

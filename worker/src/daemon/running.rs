@@ -10,6 +10,7 @@ use std::time::Duration;
 use common::domain::{ChunkId, Fence, JobSpec, SessionId, WorkItem};
 use tokio::sync::Notify;
 
+use super::heard::Moment;
 use super::session::Session;
 use crate::attempt::{AttemptControl, Progress};
 
@@ -38,15 +39,18 @@ pub(crate) struct Held {
     pub(crate) control: AttemptControl,
     /// How long it may go on unheard.
     pub(crate) silence: Duration,
+    leased: Moment,
     fenced: Arc<AtomicBool>,
     ended: AtomicBool,
     told: Mutex<Progress>,
 }
 
 impl Held {
-    /// A chunk just leased. It may publish as long as its session was heard within 0.6 of the silence.
+    /// A chunk leased by a claim sent at that moment. It may publish as long as its worker was heard
+    /// within 0.6 of the silence.
     pub(crate) fn new(
         session: Arc<Session>,
+        leased: Moment,
         item: WorkItem,
         spec: Arc<JobSpec>,
         silence: Duration,
@@ -55,7 +59,7 @@ impl Held {
         let (stop, listener) = (Arc::clone(&fenced), Arc::clone(&session));
         let may_publish = move || {
             !stop.load(Ordering::Acquire)
-                && listener.heard.age() < silence.mul_f64(super::silence::TERM_AT)
+                && unheard(&listener, leased) < silence.mul_f64(super::silence::TERM_AT)
         };
         Self {
             session,
@@ -63,6 +67,7 @@ impl Held {
             spec,
             control: AttemptControl::new(Arc::new(may_publish)),
             silence,
+            leased,
             fenced,
             ended: AtomicBool::new(false),
             told: Mutex::default(),
@@ -77,6 +82,11 @@ impl Held {
     /// `data set/key`, for people.
     pub(crate) fn name(&self) -> String {
         format!("{}/{}", self.item.dataset, self.item.key)
+    }
+
+    /// How long its worker has not been heard.
+    pub(crate) fn unheard(&self) -> Duration {
+        unheard(&self.session, self.leased)
     }
 
     /// Ends the attempt for that reason; the first reason stays.
@@ -103,6 +113,12 @@ impl Held {
     pub(crate) fn has_ended(&self) -> bool {
         self.ended.load(Ordering::Acquire)
     }
+}
+
+/// Since the last answered beat or, later than that, the answered claim: the slack that a sweep adds
+/// to every silence covers the beat in between.
+fn unheard(session: &Session, leased: Moment) -> Duration {
+    session.heard.age().min(leased.elapsed())
 }
 
 /// Everything that is held.
@@ -147,6 +163,13 @@ impl Running {
     /// How many still run.
     pub(crate) fn alive(&self) -> usize {
         self.table().values().filter(|h| !h.has_ended()).count()
+    }
+
+    /// The shortest silence among what still runs.
+    pub(crate) fn shortest_silence(&self) -> Option<Duration> {
+        let table = self.table();
+        let alive = table.values().filter(|held| !held.has_ended());
+        alive.map(|held| held.silence).min()
     }
 
     /// Those that still run.

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use common::domain::Bounds;
-use common::endpoint::predicate::sql_predicate;
-use common::secret::{SecretSource, resolve};
+use common::endpoint::predicate::{PredicateError, sql_predicate};
+use common::secret::{SecretSource, resolve, resolve_url};
 use secrecy::SecretString;
 
 use super::config::Config;
@@ -20,6 +20,11 @@ struct ProcessSecrets(SecretSource);
 impl SecretResolver for ProcessSecrets {
     fn resolve(&self, text: &str) -> Result<SecretString, String> {
         resolve(text, &self.0).map_err(|error| error.to_string())
+    }
+
+    fn resolve_url(&self, url: &str) -> Result<SecretString, String> {
+        let resolved = resolve_url(url, &self.0).map_err(|error| error.to_string())?;
+        Ok(resolved.value)
     }
 }
 
@@ -36,8 +41,13 @@ pub(crate) fn worker_env(config: &Config) -> WorkerEnv {
     }
 }
 
-/// A chunk's condition; where there is none, text that no database takes for one, so that a script
-/// fails instead of reading nothing or everything.
+/// A chunk's condition. Bounds without one (a value, a file, a row) give no text, and broken ones
+/// give text that no database takes for a condition: a script that uses it fails instead of reading
+/// everything or nothing.
 fn predicate(bounds: &Bounds) -> String {
-    sql_predicate(bounds).unwrap_or_else(|error| format!("#odf has no condition: {error}#"))
+    match sql_predicate(bounds) {
+        Ok(condition) => condition,
+        Err(PredicateError::NoCondition { .. }) => String::new(),
+        Err(error) => format!("#no condition: {error}#"),
+    }
 }

@@ -33,7 +33,7 @@ fn look(daemon: &Daemon) {
     let mut told = 0_usize;
     let mut longest = Duration::ZERO;
     for held in daemon.running.all_alive() {
-        let age = held.session.heard.age();
+        let age = held.unheard();
         let firmness = if age >= held.silence.mul_f64(KILL_AT) {
             Firmness::Kill
         } else if age >= held.silence.mul_f64(TERM_AT) {

@@ -182,6 +182,10 @@ impl Guard {
                 self.last_tick = Instant::now();
                 self.outbox.push(&FromGuard::Tock)
             }
+            ToGuard::Patience { ms } => {
+                self.tick_timeout = Duration::from_millis(ms);
+                Ok(())
+            }
             ToGuard::Spawn { id, script } => match self.start_keeper(&script) {
                 Ok(keeper) => {
                     self.keepers.insert(id, keeper);

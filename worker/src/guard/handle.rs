@@ -98,6 +98,7 @@ struct Shared {
     calls: Calls,
     next_id: AtomicU64,
     last_tock: Mutex<Instant>,
+    patience: Mutex<Duration>,
     lost: watch::Sender<Option<String>>,
 }
 
@@ -167,6 +168,7 @@ impl GuardHandle {
             calls: Mutex::default(),
             next_id: AtomicU64::new(1),
             last_tock: Mutex::new(Instant::now()),
+            patience: Mutex::new(settings.tick_timeout),
             lost: watch::channel(None).0,
         });
         let (outgoing, incoming) = mpsc::unbounded_channel();
@@ -226,6 +228,17 @@ impl GuardHandle {
                 },
             }),
             None => Err(SpawnError::GuardLost(self.lost().unwrap_or_default())),
+        }
+    }
+
+    /// Changes how long the guard goes on without a word of the worker. Shortened before a script
+    /// is started, it holds for that script: messages arrive in order.
+    pub fn wait_at_most(&self, patience: Duration) {
+        let mut now = locked(&self.shared.patience);
+        if *now != patience {
+            *now = patience;
+            let ms = patience.as_millis().try_into().unwrap_or(u64::MAX);
+            let _ = self.outgoing.send(ToGuard::Patience { ms });
         }
     }
 

@@ -8,7 +8,7 @@
 //! Each arrow is a pair of pipes; whoever reads end of file on its command pipe kills all that
 //! is below it with KILL and ends. So the death of any of the three by any signal leaves no
 //! script behind. A worker that is only stopped (SIGSTOP, a debugger, a hung runtime) sends no
-//! ticks, and after `tick_timeout` the guard acts as if it had died.
+//! ticks, and after `tick_timeout` (or what the worker said since) the guard acts as if it had died.
 //!
 //! # Which process belongs to which attempt
 //! A keeper is the child subreaper of exactly one script. Whatever the script starts, however

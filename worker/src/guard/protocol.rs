@@ -60,6 +60,8 @@ pub enum Stop {
 pub(crate) enum ToGuard {
     /// The worker is alive; answered by [`FromGuard::Tock`].
     Tick,
+    /// From now on that many milliseconds without a tick mean that the worker is dead.
+    Patience { ms: u64 },
     /// Start a script.
     Spawn { id: u64, script: ScriptSpec },
     /// End a script and all that it started.
