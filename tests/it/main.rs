@@ -5,6 +5,7 @@
 
 mod harness;
 
+mod breakages;
 mod claim;
 mod cli;
 mod coordinator_apply;
