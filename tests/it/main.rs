@@ -7,6 +7,7 @@ mod harness;
 
 mod claim;
 mod coordinator_apply;
+mod coordinator_dev;
 mod coordinator_init;
 mod coordinator_passes;
 mod coordinator_plan;
