@@ -129,6 +129,7 @@ create table publication (
   removed_at   timestamptz,
   primary key (chunk_id, generation)
 );
+create index publication_published_at on publication (published_at);
 comment on table publication is 'That a generation exists: kept as long as the data set, never pruned';
 comment on column publication.removed_at is 'When its data was deleted under the data set''s keep rule';
 

@@ -1,5 +1,6 @@
 -- Chunks by a selector, the same for every client: {flow, dataset, keys: [..], from, to (ordinals),
--- status: [..], error (substring), worker, limit, after}. Only chunks of sealed plans in force.
+-- ranges: [[first, last, step], ..] (ordinals), status: [..], error (substring), worker, limit, after}.
+-- Only chunks of sealed plans in force.
 create or replace function odf.select_chunks(p_selector jsonb) returns setof bigint
 language plpgsql stable security definer set search_path = odf, pg_temp as $$
 begin
@@ -20,12 +21,18 @@ begin
        and (not p_selector ? 'keys' or c.key = any (array(select jsonb_array_elements_text(p_selector -> 'keys'))))
        and (not p_selector ? 'from' or c.ordinal >= (p_selector ->> 'from')::bigint)
        and (not p_selector ? 'to' or c.ordinal <= (p_selector ->> 'to')::bigint)
+       and (not p_selector ? 'ranges' or exists (
+             select from jsonb_array_elements(p_selector -> 'ranges') r
+              where c.ordinal between (r ->> 0)::bigint and (r ->> 1)::bigint and (c.ordinal - (r ->> 0)::bigint) % (r ->> 2)::bigint = 0))
        and (not p_selector ? 'after' or c.chunk_id > (p_selector ->> 'after')::bigint)
        and (not p_selector ? 'error' or position(lower(p_selector ->> 'error') in lower(coalesce(s.reason, ''))) > 0)
        and (not p_selector ? 'worker' or exists (
              select from lease l join worker_session x using (session_id) join worker w using (worker_id)
               where l.chunk_id = c.chunk_id and w.name = p_selector ->> 'worker'))
-       and (not p_selector ? 'status' or odf.shown_status(c.chunk_id, s.status)::text
+       -- As odf.shown_status, but without a call for every row.
+       and (not p_selector ? 'status' or coalesce(
+             (select r.verb from chunk_request r where r.chunk_id = c.chunk_id order by r.request_id desc limit 1),
+             (select 'running' from lease l where l.chunk_id = c.chunk_id), s.status::text)
              = any (array(select jsonb_array_elements_text(p_selector -> 'status'))))
      order by c.chunk_id
      limit (p_selector ->> 'limit')::bigint;

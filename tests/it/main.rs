@@ -6,6 +6,7 @@
 mod harness;
 
 mod claim;
+mod cli;
 mod coordinator_apply;
 mod coordinator_dev;
 mod coordinator_init;
@@ -16,6 +17,7 @@ mod coordinator_support;
 mod cut_after_commit;
 mod floor;
 mod limits;
+mod model;
 mod plan;
 mod plans_of_functions;
 mod reconcile;

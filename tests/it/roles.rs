@@ -24,6 +24,7 @@ const OF_WORKER: &[&str] = &[
     "take_removals",
     "settle_removals",
     "peek",
+    "peek_inputs",
 ];
 const OF_READERS: &[&str] = &[
     "clock",

@@ -2,7 +2,7 @@
 
 use nix::sys::signal::Signal;
 
-use crate::harness::{Shape, eventually};
+use crate::harness::{Proxy, Shape, eventually};
 use crate::worker_support::{Site, lives};
 
 /// Ends when the test says so, or politely at TERM.
@@ -118,6 +118,32 @@ async fn a_person_ends_one_attempt() {
         site.ends()
             .await
             .contains(&"released scaled down".to_owned())
+    );
+    worker.drain().await;
+}
+
+#[tokio::test]
+async fn an_end_that_cannot_be_told_is_told_by_the_next_start() {
+    let site = Site::new(&Shape::single(1).with("extract", "silence: 10m")).await;
+    site.script(WAITING);
+    let proxy = Proxy::start(site.db.port()).await;
+    let mut worker = site
+        .worker_at("w1", proxy.port())
+        .args(&["--grace", "0s"])
+        .start();
+    site.until_witnessed("start ").await;
+    proxy.black_hole(true);
+    worker.signal(Signal::SIGTERM);
+    assert_eq!(worker.ended().await.code(), Some(1));
+    let log = worker.log();
+    assert!(log.contains("1 attempts are not recorded"), "{log}");
+    assert_eq!(site.count("mid", "running").await, 1);
+    std::fs::write(site.path("witness.go"), "").unwrap();
+    let worker = site.worker("w1").start();
+    site.until_count("mid", "validated", 1).await;
+    assert_eq!(
+        site.ends().await,
+        ["released restarted on the same machine", "validated"]
     );
     worker.drain().await;
 }

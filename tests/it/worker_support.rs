@@ -62,11 +62,13 @@ impl Site {
         }
         shape.build(&db).await;
         let lake = dir.path().join("lake").display().to_string();
-        db.exec(
-            "update odf.job set spec = replace(spec::text, '/nowhere', $1)::jsonb",
-            &[&lake],
-        )
-        .await;
+        for column in [
+            "job set spec = replace(spec",
+            "flow_version set model = replace(model",
+        ] {
+            let sql = format!("update odf.{column}::text, '/nowhere', $1)::jsonb");
+            db.exec(&sql, &[&lake]).await;
+        }
         Self { db, dir }
     }
 

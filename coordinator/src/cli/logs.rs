@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::Session;
 use super::explain::named_chunk;
 use super::failure::{Exit, Failure};
-use super::output::{Page, Shown};
+use super::output::{Page, Shown, tame_log};
 use super::selector::Name;
 use super::words;
 use crate::read::chunk;
@@ -31,12 +31,7 @@ struct Log {
 
 impl Shown for Log {
     fn human(&self, page: &mut Page) {
-        let text = self.attempt.log_tail.as_deref().unwrap_or("");
-        // A log keeps its lines and tabs; what could drive a terminal is left out.
-        let text: String = text
-            .chars()
-            .filter(|c| !c.is_control() || matches!(c, '\n' | '\t'))
-            .collect();
+        let text = tame_log(self.attempt.log_tail.as_deref().unwrap_or(""));
         page.raw(&text);
         if !text.is_empty() && !text.ends_with('\n') {
             page.raw("\n");

@@ -240,6 +240,38 @@ pub fn tame(text: &str) -> String {
         .collect()
 }
 
+/// A log as text: its lines and tabs, without what could drive a terminal (colours, titles, moves).
+#[must_use]
+pub fn tame_log(log: &str) -> String {
+    let mut text = String::with_capacity(log.len());
+    let mut rest = log.chars();
+    while let Some(c) = rest.next() {
+        if c == '\u{1b}' {
+            skip_escape(&mut rest);
+        } else if !c.is_control() || matches!(c, '\n' | '\t') {
+            text.push(c);
+        }
+    }
+    text
+}
+
+/// Leaves out an escape sequence whose introducer has just been read.
+fn skip_escape(rest: &mut std::str::Chars<'_>) {
+    match rest.next() {
+        Some('[') => {
+            rest.find(|c| ('@'..='~').contains(c));
+        }
+        // A title or a link ends with BEL, or with an escape of its own whose tail is one character.
+        Some(']') => {
+            let end = rest.find(|c| matches!(c, '\u{7}' | '\u{1b}'));
+            if end == Some('\u{1b}') {
+                rest.next();
+            }
+        }
+        _ => {}
+    }
+}
+
 /// The two streams of a command and how they are used.
 pub struct Output {
     /// The shape of answers.
@@ -394,5 +426,79 @@ impl Output {
             answer.trim().to_ascii_lowercase().as_str(),
             "y" | "yes"
         ))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Grid, Page, Screen, Tone, cell, tame, tame_log, toned};
+
+    fn page(width: Option<u16>, colour: bool) -> Page {
+        Page::new(
+            Screen {
+                width,
+                colour,
+                utc: true,
+            },
+            false,
+        )
+    }
+
+    fn grid() -> Grid {
+        let mut grid = Grid::new(&["chunk", ">rows", "why"]);
+        grid.row(vec![
+            cell("orders/1"),
+            cell("5"),
+            cell("the disk is full\non etl3"),
+        ]);
+        grid.row(vec![toned(Tone::Bad, "o/10"), cell("1,000"), cell("")]);
+        grid
+    }
+
+    #[test]
+    fn a_table_has_columns_and_nothing_else() {
+        let mut plain = page(None, false);
+        plain.table(grid());
+        assert_eq!(
+            plain.into_text(),
+            "CHUNK      ROWS  WHY\norders/1      5  the disk is full on etl3\no/10      1,000\n"
+        );
+    }
+
+    #[test]
+    fn only_the_last_column_is_cut_on_a_narrow_terminal() {
+        let mut narrow = page(Some(30), false);
+        narrow.table(grid());
+        let text = narrow.into_text();
+        assert_eq!(text.lines().count(), 3, "{text}");
+        assert!(text.contains("orders/1      5  the disk"), "{text}");
+        assert!(
+            text.lines().all(|line| line.chars().count() <= 30),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn colour_only_where_it_is_wanted() {
+        let mut coloured = page(None, true);
+        coloured.table(grid());
+        let word = coloured.paint(Tone::Good, "DONE");
+        assert_eq!(word, "\u{1b}[32mDONE\u{1b}[0m");
+        assert!(coloured.into_text().contains('\u{1b}'));
+        assert_eq!(page(None, false).paint(Tone::Bad, "BLOCKED"), "BLOCKED");
+    }
+
+    #[test]
+    fn text_of_others_cannot_drive_a_terminal() {
+        assert_eq!(tame("a\u{1b}[31mb\r\nc\td "), "a [31mb  c d");
+        assert_eq!(
+            tame_log("red \u{1b}[1;31mword\u{1b}[0m\n\tnext\u{7}\r\n"),
+            "red word\n\tnext\n"
+        );
+        assert_eq!(
+            tame_log("\u{1b}]0;title\u{7}a\u{1b}]8;;link\u{1b}\\b\u{1b}(c"),
+            "abc"
+        );
+        assert_eq!(tame_log("cut \u{1b}["), "cut ");
     }
 }

@@ -53,6 +53,14 @@ impl Shown for Pools {
     }
 }
 
+/// `3 of 10 running`, `3 running, unlimited`.
+pub(crate) fn usage(running: i64, limit: Option<i32>) -> String {
+    match limit {
+        Some(limit) => format!("{running} of {limit} running"),
+        None => format!("{running} running, unlimited"),
+    }
+}
+
 /// The word for a pool.
 pub(crate) fn state(pool: &PoolRow) -> (Tone, &'static str) {
     let over = pool

@@ -138,8 +138,15 @@ fn redraw(text: &str, shown: &mut String, session: &mut Session) -> Result<(), F
     } else {
         let before: Vec<&str> = shown.lines().collect();
         let changed: Vec<&str> = text.lines().filter(|line| !before.contains(line)).collect();
+        let at = session
+            .out
+            .page()
+            .zoned(chrono::Utc::now())
+            .format("%H:%M:%S  ")
+            .to_string();
+        let at = if session.out.is_json() { "" } else { &at };
         for line in changed {
-            session.out.raw(&format!("{line}\n"))?;
+            session.out.raw(&format!("{at}{line}\n"))?;
         }
     }
     shown.clear();

@@ -51,7 +51,7 @@ fn options(url: &str, program: &str) -> Result<PgConnectOptions, ReadError> {
     Ok(parsed
         .application_name(program)
         .options([
-            ("statement_timeout", "60s"),
+            ("statement_timeout", "5min"),
             ("lock_timeout", "20s"),
             ("idle_in_transaction_session_timeout", "60s"),
         ])

@@ -47,24 +47,42 @@ pub async fn find(db: &PgPool, flow: Option<&str>, name: &str) -> Result<Found, 
                 hint: Some(format!("name one with --flow: {}", flows.join(", "))),
             })
         }
-        (None, _) => {
-            let known: Vec<String> = sqlx::query_scalar(
-                "select d.name from odf.data_set d join odf.flow f using (flow_id) \
-                  where not d.retired and ($1::text is null or f.name = $1) order by d.name limit 20",
-            )
-            .bind(flow)
-            .fetch_all(db)
-            .await?;
-            let hint = match known.as_slice() {
-                [] => "no flow is applied yet: coordinator apply FLOW.yaml".to_owned(),
-                known => format!("data sets: {}", known.join(", ")),
-            };
-            Err(ReadError::NotFound {
-                message: format!("no data set named {name:?}"),
-                hint: Some(hint),
-            })
-        }
+        (None, _) => Err(nothing(db, flow, name).await?),
     }
+}
+
+/// What is there instead.
+async fn nothing(db: &PgPool, flow: Option<&str>, name: &str) -> Result<ReadError, ReadError> {
+    let rows: Vec<(String, Option<String>)> = sqlx::query_as(
+        "select f.name, d.name from odf.flow f left join odf.data_set d on d.flow_id = f.flow_id and not d.retired \
+          order by f.name, d.name limit 1000",
+    )
+    .fetch_all(db)
+    .await?;
+    let mut flows: Vec<&str> = rows.iter().map(|(flow, _)| flow.as_str()).collect();
+    flows.dedup();
+    if let Some(flow) = flow.filter(|flow| !flows.contains(flow)) {
+        let message = format!("no flow named {flow:?}");
+        return Ok(ReadError::NotFound {
+            message,
+            hint: Some(format!("flows: {}", flows.join(", "))),
+        });
+    }
+    let here = rows
+        .iter()
+        .filter(|(of, _)| flow.is_none_or(|flow| flow == of));
+    let known: Vec<&str> = here
+        .filter_map(|(_, name)| name.as_deref())
+        .take(20)
+        .collect();
+    let hint = match known.as_slice() {
+        [] => "no flow is applied yet: coordinator apply FLOW.yaml".to_owned(),
+        known => format!("data sets: {}", known.join(", ")),
+    };
+    Ok(ReadError::NotFound {
+        message: format!("no data set named {name:?}"),
+        hint: Some(hint),
+    })
 }
 
 /// A plan as it was sealed, or is being written.
@@ -165,7 +183,7 @@ pub async fn slowest(db: &PgPool, data_set_id: i32, limit: i64) -> Result<Vec<Sl
            union all \
            select * from (select p.chunk_id, false, p.worker, p.published_at - p.claimed_at, p.rows_out, p.bytes_out \
              from (select * from odf.publication order by published_at desc limit 2000) p \
-             join odf.chunk_state c on c.chunk_id = p.chunk_id and c.data_set_id = $1 \
+             cross join lateral (select from odf.chunk_state x where x.chunk_id = p.chunk_id and x.data_set_id = $1 offset 0) c \
             order by p.published_at - p.claimed_at desc limit $2) d) \
          select c.key, s.running, s.worker, (extract(epoch from s.took) * 1000)::bigint as took_ms, s.rows, s.bytes \
            from slow s join odf.data_chunk c using (chunk_id) order by s.took desc limit $2",

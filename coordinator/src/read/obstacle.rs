@@ -212,3 +212,13 @@ pub fn plural(n: impl TryInto<i64>, noun: &str) -> String {
     let n = n.try_into().unwrap_or(i64::MAX);
     format!("{n} {noun}{}", if n == 1 { "" } else { "s" })
 }
+
+/// `1 chunk waits`, `2 chunks wait`.
+#[must_use]
+pub(crate) fn doing(n: i64, noun: &str, verb: &str) -> String {
+    format!(
+        "{} {verb}{}",
+        plural(n, noun),
+        if n == 1 { "s" } else { "" }
+    )
+}

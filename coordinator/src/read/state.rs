@@ -9,7 +9,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde::Serialize;
 
 use super::facts::{DataSetFacts, FleetFacts, InputFacts, Sample};
-use super::obstacle::{Reason, no_leader, obstacle, paused_by_hand, plural};
+use super::obstacle::{Reason, doing, no_leader, obstacle, paused_by_hand, plural};
 
 /// What a data set as a whole is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
@@ -92,7 +92,7 @@ pub fn standing(set: &DataSetFacts, fleet: &FleetFacts) -> Standing {
         return Standing::new(State::Paused, reason);
     }
     if set.running > 0 {
-        return Standing::new(State::Running, None);
+        return running(set, fleet);
     }
     if claimable > 0 {
         let found = obstacle(
@@ -119,6 +119,25 @@ pub fn standing(set: &DataSetFacts, fleet: &FleetFacts) -> Standing {
         return waiting(set, fleet);
     }
     ended(set)
+}
+
+/// What runs is running as long as anybody is heard: a lease alone is no sign of life.
+fn running(set: &DataSetFacts, fleet: &FleetFacts) -> Standing {
+    if fleet.workers.iter().any(|worker| worker.state == "active") {
+        return Standing::new(State::Running, None);
+    }
+    let text = format!(
+        "{} on workers that are not heard",
+        doing(set.running, "chunk", "run")
+    );
+    let mut reason = Reason::new("silent", text);
+    if !fleet.leads {
+        reason
+            .text
+            .push_str(", and no coordinator leads that would give them to others");
+        reason = reason.hint("coordinator serve");
+    }
+    Standing::new(State::Stalled, reason)
 }
 
 fn unplanned(set: &DataSetFacts, fleet: &FleetFacts) -> Standing {
@@ -183,9 +202,9 @@ fn waiting(set: &DataSetFacts, fleet: &FleetFacts) -> Standing {
     let chunks = input.chunks.unwrap_or(0);
     if input.exhausted > 0 && input.validated + input.exhausted >= chunks {
         let text = format!(
-            "waits for {}, where {} need a person",
+            "waits for {}, where {} a person",
             input.dataset,
-            plural(input.exhausted, "chunk")
+            doing(input.exhausted, "chunk", "need")
         );
         let reason = Reason::new("input_exhausted", text)
             .hint(format!("coordinator failures {}", input.dataset));
@@ -204,8 +223,8 @@ fn ended(set: &DataSetFacts) -> Standing {
     let counts = set.counts;
     if counts.exhausted > 0 {
         let text = format!(
-            "{} need a person",
-            plural(counts.exhausted, "exhausted chunk")
+            "{} a person",
+            doing(counts.exhausted, "exhausted chunk", "need")
         );
         let reason =
             Reason::new("exhausted", text).hint(format!("coordinator failures {}", set.name));
@@ -213,8 +232,8 @@ fn ended(set: &DataSetFacts) -> Standing {
     }
     if counts.complete > 0 {
         let text = format!(
-            "{} wait for approval",
-            plural(counts.complete, "published chunk")
+            "{} for approval",
+            doing(counts.complete, "published chunk", "wait")
         );
         let reason =
             Reason::new("approval", text).hint(format!("coordinator approve {}", set.name));
@@ -330,11 +349,16 @@ pub fn ends(
         let Some(own) = now.checked_add_signed(delta) else {
             continue;
         };
-        let inputs = set
-            .inputs
-            .iter()
-            .filter_map(|i| by_name.get(&(set.flow.as_str(), i.dataset.as_str())));
-        let end = inputs.copied().fold(own, DateTime::max);
+        let end = set.inputs.iter().try_fold(own, |end, input| {
+            if input.chunks == Some(input.validated) {
+                return Some(end);
+            }
+            // An input that is not finished and has no end leaves what is made of it without one.
+            by_name
+                .get(&(set.flow.as_str(), input.dataset.as_str()))
+                .map(|of| end.max(*of))
+        });
+        let Some(end) = end else { continue };
         by_name.insert((set.flow.as_str(), set.name.as_str()), end);
         ends.insert(set.data_set_id, end);
     }
@@ -357,3 +381,6 @@ pub fn span(delta: TimeDelta) -> String {
         _ => two(s / 86_400, "d", s % 86_400 / 3600, "h"),
     }
 }
+
+#[cfg(test)]
+mod tests;

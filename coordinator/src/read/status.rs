@@ -61,12 +61,15 @@ impl From<DataSetRow> for DataSetFacts {
     }
 }
 
+/// What [`data_sets`] asks; its one parameter is a flow's name or NULL.
+pub const DATA_SETS_SQL: &str = include_str!("status.sql");
+
 /// Facts of every data set of a flow (of all flows with `None`), inputs before what is made of them.
 ///
 /// # Errors
 /// [`ReadError`] as the server answers.
 pub async fn data_sets(db: &PgPool, flow: Option<&str>) -> Result<Vec<DataSetFacts>, ReadError> {
-    let rows: Vec<DataSetRow> = sqlx::query_as(include_str!("status.sql"))
+    let rows: Vec<DataSetRow> = sqlx::query_as(DATA_SETS_SQL)
         .bind(flow)
         .fetch_all(db)
         .await?;

@@ -26,13 +26,17 @@ with clock as materialized (
          coalesce(sum(r.bytes_out) filter (where r.published_at > k.now - interval '1 hour'), 0)::bigint as bytes_1h,
          count(*) as n_all, coalesce(sum(r.bytes_out), 0)::bigint as bytes_all,
          min(r.claimed_at) as first_claimed
-    from recent r join odf.data_chunk c using (chunk_id) cross join clock k group by c.data_set_id
+    from recent r
+    -- OFFSET 0: looked up row by row, never by reading all chunks, whatever the planner thinks of their number.
+    cross join lateral (select x.data_set_id from odf.data_chunk x where x.chunk_id = r.chunk_id offset 0) c
+    cross join clock k group by c.data_set_id
 ), cut as (
   select case when count(*) >= 2000 then min(published_at) end as since from recent
 ), due as (
   select c.data_set_id, min(d.due_at) as next_retry, array_agg(distinct left(c.reason, 300)) as reasons
     from (select due_at, chunk_id from odf.due order by due_at limit 500) d
-    join odf.chunk_state c on c.chunk_id = d.chunk_id and c.status = 'failed'
+    cross join lateral (select x.data_set_id, x.reason from odf.chunk_state x
+                         where x.chunk_id = d.chunk_id and x.status = 'failed' offset 0) c
    group by c.data_set_id
 )
 select f.name as flow, d.name, d.data_set_id, j.name as job,

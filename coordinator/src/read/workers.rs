@@ -48,13 +48,14 @@ pub struct WorkerRow {
     pub now: DateTime<Utc>,
 }
 
-/// Workers that are at work, or all that ever were.
+/// Workers that are at work, or all that ever were. One that has not beaten for a minute is silent,
+/// also where no coordinator leads that would say so.
 ///
 /// # Errors
 /// [`ReadError`] as the server answers.
 pub async fn list(db: &PgPool, all: bool) -> Result<Vec<WorkerRow>, ReadError> {
     Ok(sqlx::query_as(
-        "select w.name, s.state, w.draining, w.reason, w.changed_by, w.slots_limit, s.slots, s.host, s.pid, s.version, s.labels, \
+        "select w.name, case when s.state = 'active' and s.beat_at < odf.clock() - interval '1 minute' then 'silent' else s.state end as state, w.draining, w.reason, w.changed_by, w.slots_limit, s.slots, s.host, s.pid, s.version, s.labels, \
                 s.beat_at, s.started_at, s.ended_at, s.end_reason, \
                 (select count(*) from odf.lease l where l.session_id = s.session_id) as running, f.facts, odf.clock() as now \
            from odf.worker w \

@@ -71,6 +71,11 @@ impl Liveness {
         }
     }
 
+    /// A limit of ours, divided as everything is.
+    pub(crate) fn shortened(&self, limit: Duration) -> Duration {
+        limit.div_f64(self.scale)
+    }
+
     /// How long an attempt of a job with that silence may go on unheard.
     #[must_use]
     pub fn silence(&self, seconds: u64) -> Duration {

@@ -42,7 +42,7 @@ pub(crate) async fn drain(daemon: Arc<Daemon>) -> Result<(), Unrecorded> {
         () = finish(&daemon) => {}
         () = failed.cancelled() => return abandon(&daemon).await,
     }
-    let farewell = sign_off(&daemon, DRAINED, FAREWELL).await;
+    let farewell = sign_off(&daemon, DRAINED, daemon.config.liveness.shortened(FAREWELL)).await;
     daemon.end.begin();
     shut_guard(&daemon).await;
     if farewell.is_ok() {
@@ -81,7 +81,8 @@ async fn finish(daemon: &Daemon) {
     }
     // A claim under way may still bring leases, which then are handed back unrun.
     let _late = tokio::time::timeout(AFTER_GRACE, daemon.claims_stopped.cancelled()).await;
-    let _late = tokio::time::timeout(FLUSH, daemon.running.until(|r| r.len() == 0)).await;
+    let flush = daemon.config.liveness.shortened(FLUSH);
+    let _late = tokio::time::timeout(flush, daemon.running.until(|r| r.len() == 0)).await;
 }
 
 /// Ends all that runs; answers the longest kill grace among them.

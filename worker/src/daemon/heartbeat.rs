@@ -154,7 +154,10 @@ impl Heart {
     /// The session is over: nothing that it leased is ours any more. Ends that and registers anew.
     async fn replace(&mut self, session: &Session, why: &str) -> Duration {
         let running = self.daemon.running.all_alive();
-        tracing::warn!(session = %session.id(), attempts = running.len(), "{SESSION_OVER}: {why}");
+        let text = format!("{SESSION_OVER}: {why}");
+        if self.said.as_ref() != Some(&text) {
+            tracing::warn!(session = %session.id(), attempts = running.len(), "{text}");
+        }
         for held in running {
             if held.session.id() == session.id() {
                 held.fence_off(Firmness::Kill, SESSION_OVER);
@@ -175,7 +178,10 @@ impl Heart {
                 Duration::ZERO
             }
             Err(error) => {
-                tracing::error!("cannot register again: {error}");
+                if self.said.as_ref() != Some(&text) {
+                    tracing::error!("cannot register again, to be repeated: {error}");
+                }
+                self.said = Some(text);
                 self.retry.grow()
             }
         }

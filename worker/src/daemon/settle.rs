@@ -37,7 +37,7 @@ pub(crate) async fn settle(
 ) -> Result<(), Infallible> {
     let over = daemon.end.graceful().clone();
     let work = async {
-        while let Some(batch) = collect(&mut ends).await {
+        while let Some(batch) = collect(&daemon, &mut ends).await {
             for (_, rows) in by_session(batch) {
                 settle_all(&daemon, rows).await;
             }
@@ -50,10 +50,11 @@ pub(crate) async fn settle(
     Ok(())
 }
 
-async fn collect(ends: &mut mpsc::UnboundedReceiver<Ended>) -> Option<Vec<Ended>> {
+/// Waits for an end and for those that come soon after; for none where nothing runs any more.
+async fn collect(daemon: &Daemon, ends: &mut mpsc::UnboundedReceiver<Ended>) -> Option<Vec<Ended>> {
     let mut batch = vec![ends.recv().await?];
     let until = tokio::time::Instant::now() + COLLECT;
-    while batch.len() < MOST {
+    while batch.len() < MOST && !(ends.is_empty() && daemon.running.alive() == 0) {
         match tokio::time::timeout_at(until, ends.recv()).await {
             Ok(Some(ended)) => batch.push(ended),
             Ok(None) | Err(_) => break,

@@ -207,12 +207,15 @@ impl DataSetExplained {
         if !parts.is_empty() {
             page.line(format!("  chunks    {}", parts.join(", ")));
         }
-        if self.rows > 0 || self.bytes > 0 {
-            page.line(format!(
-                "  output    {} rows, {}",
-                words::grouped(self.rows),
-                words::bytes(self.bytes)
-            ));
+        let mut output = Vec::new();
+        if self.rows > 0 {
+            output.push(format!("{} rows", words::grouped(self.rows)));
+        }
+        if self.bytes > 0 {
+            output.push(words::bytes(self.bytes));
+        }
+        if !output.is_empty() {
+            page.line(format!("  output    {}", output.join(", ")));
         }
         if let Some(speed) = self.speed.filter(|_| self.declared.job.is_some()) {
             let volume = if speed.bytes_per_second > 0.0 {
@@ -242,10 +245,9 @@ impl DataSetExplained {
                 ""
             };
             page.line(format!(
-                "  pool      {}: {} of {} running{by}{paused}",
+                "  pool      {}: {}{by}{paused}",
                 pool.name,
-                pool.running,
-                pools::limit(pool.limit)
+                pools::usage(pool.running, pool.limit)
             ));
         }
         if let Some(buffer) = &self.buffer {

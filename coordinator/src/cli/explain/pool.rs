@@ -5,7 +5,7 @@ use sqlx::PgPool;
 
 use crate::cli::failure::Failure;
 use crate::cli::output::{Page, Shown, Tone, tame};
-use crate::cli::pools::{limit, remark, state};
+use crate::cli::pools::{limit, remark, state, usage};
 use crate::read::pools::PoolRow;
 use crate::read::state::{Standing, standing};
 use crate::read::status;
@@ -53,10 +53,9 @@ impl Shown for PoolExplained {
         let (tone, word) = state(pool);
         let word = page.paint(tone, word);
         page.line(format!(
-            "pool {} is {word}: {} of {} running (flow {})",
+            "pool {} is {word}: {} (flow {})",
             pool.name,
-            pool.running,
-            limit(pool.limit),
+            usage(pool.running, pool.limit),
             pool.flow
         ));
         let source = if pool.operator_set {

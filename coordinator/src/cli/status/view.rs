@@ -7,7 +7,7 @@ use crate::cli::output::{Page, Shown, Tone, tame};
 use crate::cli::words;
 use crate::read::facts::{DataSetFacts, FleetFacts};
 use crate::read::fingerprint::fingerprint;
-use crate::read::obstacle::{Reason, plural};
+use crate::read::obstacle::{Reason, doing, plural};
 use crate::read::state::{Speed, Standing, State};
 
 /// Where everything stands.
@@ -229,7 +229,14 @@ impl Shown for Status {
         let widest = |of: &dyn Fn(&Line) -> usize| self.datasets.iter().map(of).max().unwrap_or(0);
         let widths = (
             widest(&|line| label(line).chars().count()),
-            widest(&|line| line.progress().chars().count()),
+            // A source's line is longer and has nothing behind it to align.
+            widest(&|line| {
+                if line.source {
+                    0
+                } else {
+                    line.progress().chars().count()
+                }
+            }),
         );
         for line in &self.datasets {
             line.human(page, self.fleet.now, widths, &label(line));
@@ -277,8 +284,8 @@ impl Status {
         let mut line = format!("{leader} | {workers}");
         if fleet.pending > 0 {
             line.push_str(&format!(
-                " | {} wait for running attempts",
-                plural(fleet.pending, "request")
+                " | {} for running attempts",
+                doing(fleet.pending, "request", "wait")
             ));
         }
         page.line(line);
