@@ -9,6 +9,7 @@ mod breakages;
 mod claim;
 mod cli;
 mod coordinator_apply;
+mod coordinator_dev;
 mod coordinator_init;
 mod coordinator_passes;
 mod coordinator_plan;
