@@ -2,7 +2,10 @@
 //!
 //! Every test has a database of its own in one private PostgreSQL (see `harness::cluster`).
 #![allow(clippy::unwrap_used, reason = "what a test cannot do fails the test")]
-#![allow(clippy::too_many_lines, reason = "a test tells one story from its start to its end")]
+#![allow(
+    clippy::too_many_lines,
+    reason = "a test tells one story from its start to its end"
+)]
 
 mod harness;
 
