@@ -2,6 +2,10 @@
 //!
 //! Every test has a database of its own in one private PostgreSQL (see `harness::cluster`).
 #![allow(clippy::unwrap_used, reason = "what a test cannot do fails the test")]
+#![allow(
+    clippy::too_many_lines,
+    reason = "a test tells one story from its start to its end"
+)]
 
 mod harness;
 
@@ -10,6 +14,7 @@ mod claim;
 mod cli;
 mod clock;
 mod coordinator_apply;
+mod coordinator_dev;
 mod coordinator_init;
 mod coordinator_passes;
 mod coordinator_plan;
