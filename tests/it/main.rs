@@ -2,9 +2,14 @@
 //!
 //! Every test has a database of its own in one private PostgreSQL (see `harness::cluster`).
 #![allow(clippy::unwrap_used, reason = "what a test cannot do fails the test")]
+#![allow(
+    clippy::too_many_lines,
+    reason = "a test tells one story from its start to its end"
+)]
 
 mod harness;
 
+mod breakages;
 mod claim;
 mod cli;
 mod coordinator_apply;
@@ -15,6 +20,11 @@ mod coordinator_plan;
 mod coordinator_serve;
 mod coordinator_support;
 mod cut_after_commit;
+mod faults_liveness;
+mod faults_process;
+mod faults_scripts;
+mod faults_support;
+mod faults_witness;
 mod floor;
 mod limits;
 mod model;

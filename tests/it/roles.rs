@@ -41,6 +41,8 @@ const OF_OPERATOR: &[&str] = &[
     "approve",
     "request",
     "apply_flow",
+    "peek",
+    "peek_inputs",
 ];
 const OF_LEADER: &[&str] = &[
     "lead",

@@ -41,3 +41,13 @@ async fn random_walks_agree_with_the_model() {
 async fn more_random_walks_agree_with_the_model() {
     walks(100..103).await;
 }
+
+/// Three walks as a scenario that panics where the two disagree.
+pub(crate) async fn three_walks(db: TestDb) {
+    for seed in 0..3 {
+        let other = TestDb::like(&db).await;
+        if let Err(story) = walk(&other, seed, 150).await {
+            panic!("seed {seed}: {story}");
+        }
+    }
+}

@@ -448,7 +448,7 @@ impl<'a> Walk<'a> {
                 session,
                 fence: row.get(7),
             });
-            let numbers = [row.get(2), row.get(3), row.get(4), row.get(5)];
+            let numbers: [i32; 4] = [row.get(2), row.get(3), row.get(4), row.get(5)];
             let published: Vec<i64> = row.get(8);
             let wanted = [chunk.generation, chunk.ended, chunk.charged, chunk.lost];
             if shown != self.model.shown(id)

@@ -173,6 +173,10 @@ impl Claims {
             // Replaced while the claim was under way: its leases are gone with it.
             return;
         }
+        if self.daemon.stop_claims.is_cancelled() {
+            // The end came meanwhile: signing off hands them back, uncharged and never begun.
+            return;
+        }
         let jobs: HashMap<i32, Arc<JobSpec>> = jobs
             .iter()
             .map(|(id, spec)| (*id, Arc::new(spec.clone())))

@@ -3,6 +3,7 @@
 //! The only part that replaces a session that is over. It never claims and never settles.
 
 use std::convert::Infallible;
+use std::mem::{Discriminant, discriminant};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -17,7 +18,7 @@ use super::facts::Facts;
 use super::heard::Moment;
 use super::pause::Cause;
 use super::running::{Firmness, Running};
-use super::session::Session;
+use super::session::{RegisterError, Session};
 
 /// Between two reports of facts, in beats (about a minute).
 const FACTS_EVERY: u32 = 15;
@@ -33,6 +34,7 @@ pub(crate) async fn beat(daemon: Arc<Daemon>) -> Result<(), Infallible> {
         facts: Facts::new(&daemon.config),
         failing_since: None,
         said: None,
+        refused: None,
         retry: Backoff::new(interval / 16, interval),
         daemon,
     };
@@ -55,6 +57,8 @@ struct Heart {
     facts: Facts,
     failing_since: Option<Instant>,
     said: Option<String>,
+    /// What kept the worker from registering again at the last try.
+    refused: Option<Option<Discriminant<StoreError>>>,
     retry: Backoff,
 }
 
@@ -154,9 +158,8 @@ impl Heart {
     /// The session is over: nothing that it leased is ours any more. Ends that and registers anew.
     async fn replace(&mut self, session: &Session, why: &str) -> Duration {
         let running = self.daemon.running.all_alive();
-        let text = format!("{SESSION_OVER}: {why}");
-        if self.said.as_ref() != Some(&text) {
-            tracing::warn!(session = %session.id(), attempts = running.len(), "{text}");
+        if self.refused.is_none() {
+            tracing::warn!(session = %session.id(), attempts = running.len(), "{SESSION_OVER}: {why}");
         }
         for held in running {
             if held.session.id() == session.id() {
@@ -178,12 +181,22 @@ impl Heart {
                 Duration::ZERO
             }
             Err(error) => {
-                if self.said.as_ref() != Some(&text) {
-                    tracing::error!("cannot register again, to be repeated: {error}");
-                }
-                self.said = Some(text);
+                self.not_registered(&error);
                 self.retry.grow()
             }
+        }
+    }
+
+    /// Tells a refusal once: the same one comes back at every try, as long as a namesake lives.
+    fn not_registered(&mut self, error: &RegisterError) {
+        let kind = match error {
+            RegisterError::Store(error) => Some(discriminant(error)),
+            RegisterError::State(_) => None,
+        };
+        if self.refused.replace(kind) == Some(kind) {
+            tracing::debug!("cannot register again: {error}");
+        } else {
+            tracing::error!("cannot register again, trying on: {error}");
         }
     }
 
@@ -202,6 +215,7 @@ impl Heart {
     fn recovered(&mut self) {
         self.retry.reset();
         self.said = None;
+        self.refused = None;
         if let Some(since) = self.failing_since.take() {
             tracing::info!(after = ?since.elapsed(), "the control database answers again");
             self.daemon.wake_claims.notify_one();

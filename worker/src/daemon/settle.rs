@@ -194,7 +194,11 @@ async fn conclude(daemon: &Daemon, row: Ended, answer: Option<Settled>, unsure: 
             tracing::info!(chunk = %name, fence = %fence, "an input was published again meanwhile: the chunk runs again");
         }
         Some(Settled::LeaseLost) => {
-            tracing::warn!(chunk = %name, fence = %fence, "the lease was lost: what was made does not count");
+            if matches!(result.outcome, Outcome::Validated(_)) {
+                tracing::warn!(chunk = %name, fence = %fence, "the lease was lost: what was made does not count");
+            } else {
+                tracing::debug!(chunk = %name, fence = %fence, "the lease was lost before the attempt's end");
+            }
             if !unsure {
                 super::orphan::remove(&daemon.roots, &held, &result).await;
             }

@@ -30,6 +30,8 @@ pub(crate) async fn watch(daemon: Arc<Daemon>) -> Result<(), Infallible> {
 }
 
 fn look(daemon: &Daemon) {
+    let mut told = 0_usize;
+    let mut longest = Duration::ZERO;
     for held in daemon.running.all_alive() {
         let age = held.unheard();
         let firmness = if age >= held.silence.mul_f64(KILL_AT) {
@@ -39,14 +41,21 @@ fn look(daemon: &Daemon) {
         } else {
             continue;
         };
-        let first = !held.is_stopped();
+        if !held.is_stopped() {
+            told += 1;
+            longest = longest.max(age);
+        }
         let why = format!(
             "the control database was not heard for {:.1} s",
             age.as_secs_f64()
         );
         held.fence_off(firmness, &why);
-        if first {
-            tracing::warn!(chunk = %held.name(), fence = %held.item.fence, "ending an attempt: {why}");
-        }
+    }
+    if told > 0 {
+        tracing::warn!(
+            attempts = told,
+            "ending attempts before their leases end: the control database was not heard for {:.1} s",
+            longest.as_secs_f64()
+        );
     }
 }
