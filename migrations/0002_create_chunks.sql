@@ -69,6 +69,8 @@ comment on column chunk_state.generation is 'How often it has been published; 0 
 
 comment on column chunk_state.removed is 'Its published data is gone or going under the keep rule: a consumer that runs again needs it made again';
 
+create index chunk_state_removed on chunk_state (data_set_id) where removed;
+
 create sequence ready_seq;
 create table ready (
   lane_id  int not null,

@@ -12,7 +12,12 @@ begin
       end;
     end if;
   end loop;
-  if not pg_has_role(current_user, 'odf_owner', 'member') then
+  -- From PostgreSQL 16 on, whoever makes a role may grant it and is not yet able to become it.
+  if current_setting('server_version_num')::int >= 160000 then
+    if not pg_has_role(current_user, 'odf_owner', 'set') then
+      execute format('grant odf_owner to %I with inherit true, set true', current_user);
+    end if;
+  elsif not pg_has_role(current_user, 'odf_owner', 'member') then
     execute format('grant odf_owner to %I', current_user);
   end if;
 end $$;

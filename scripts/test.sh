@@ -6,4 +6,4 @@ cd "$(dirname "$0")/.."
 scripts/ensure-postgres.sh >/dev/null
 # The tests of real processes run the programs that this makes.
 cargo build --locked --workspace
-cargo test --locked --workspace "$@"
+cargo test --locked --workspace --no-fail-fast "$@"

@@ -132,7 +132,7 @@ mod tests {
     const FLOW: &str = "flow: f
 connections: { lake: { kind: files, root: /data } }
 datasets:
-  a: { at: { connection: lake }, partition: { list: [x, y] } }
+  a: { at: { connection: lake, path: \"a/{chunk}\" }, partition: { list: [x, y] } }
   b: { at: { connection: lake, path: \"b/{chunk}.{fence}\" } }
 jobs:
   copy: { input: a, output: b, run: { script: copy.sh } }

@@ -1,20 +1,23 @@
 //! Everything in one process tree for a first try: a private PostgreSQL, the schema, a coordinator
 //! and workers. Nothing outside the chosen folder is touched, and all of it ends with this process.
 
+mod workers;
+
+use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
-use std::time::Duration;
 
 use anyhow::Context as _;
 use common::endpoint::SecretString;
 use common::private_pg::{self, Lifetime, PrivatePg, Settings, StopMode};
 use common::runtime::Shutdown;
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Executor as _};
-use tokio::process::{Child, Command};
 
 use crate::install;
 use crate::serve::{ServeSettings, serve};
+use workers::Workers;
 
 /// The database's name in the private server.
 pub const DATABASE: &str = "odf";
@@ -52,10 +55,7 @@ pub struct Urls {
 /// # Errors
 /// Where no PostgreSQL is found or it does not start; the message says what to do.
 pub async fn database(dir: &Path, pg_bin: Option<PathBuf>) -> anyhow::Result<(PrivatePg, Urls)> {
-    std::fs::create_dir_all(dir).with_context(|| format!("make folder {}", dir.display()))?;
-    let dir = dir
-        .canonicalize()
-        .with_context(|| format!("resolve folder {}", dir.display()))?;
+    let dir = made(dir)?;
     let mut settings = Settings::new(private_pg::reachable_place(&dir.join("pg")));
     settings.bin_dir = pg_bin;
     settings.lifetime = Lifetime::Process;
@@ -101,29 +101,22 @@ async fn logins(admin: &str) -> anyhow::Result<Urls> {
 /// Runs everything until `shutdown`; `ready` is called once the database can be used.
 ///
 /// # Errors
-/// Where a part cannot start or ends badly.
+/// Where another one runs in the folder, a part cannot start, or one ends badly or by itself.
 pub async fn dev(
-    settings: DevSettings,
+    mut settings: DevSettings,
     shutdown: Shutdown,
     ready: impl FnOnce(&Urls),
 ) -> anyhow::Result<()> {
+    settings.dir = made(&settings.dir)?;
+    let _alone = alone_in(&settings.dir)?;
     let (server, urls) = database(&settings.dir, settings.pg_bin.clone()).await?;
-    ready(&urls);
-    let mut workers = Vec::new();
-    let outcome = match start_workers(&settings, &urls, &mut workers) {
-        Ok(()) => {
-            let serving = ServeSettings {
-                url: SecretString::from(urls.coordinator.clone()),
-                script_dir: Some(settings.script_dir.clone()),
-                time_scale: 1.0,
-            };
-            serve(serving, shutdown.clone()).await
+    let outcome = match Workers::start(&settings, &urls) {
+        Ok(workers) => {
+            ready(&urls);
+            run(&settings, &urls, workers, &shutdown).await
         }
         Err(error) => Err(error),
     };
-    for worker in &mut workers {
-        end_worker(worker).await;
-    }
     server
         .stop(StopMode::Fast)
         .await
@@ -131,48 +124,54 @@ pub async fn dev(
     outcome
 }
 
-fn start_workers(
+/// The coordinator in this process, beside the workers, until one of them or somebody ends it.
+async fn run(
     settings: &DevSettings,
     urls: &Urls,
-    started: &mut Vec<Child>,
+    mut workers: Workers,
+    shutdown: &Shutdown,
 ) -> anyhow::Result<()> {
-    let program = std::env::current_exe()?.with_file_name("worker");
-    for number in 1..=settings.workers {
-        let child = Command::new(&program)
-            .arg("run")
-            .args([
-                "--name",
-                &format!("dev-{number}"),
-                "--slots",
-                &settings.slots.to_string(),
-            ])
-            .arg("--script-dir")
-            .arg(&settings.script_dir)
-            .arg("--state-dir")
-            .arg(settings.dir.join("worker"))
-            .env("ODF_DATABASE_URL", &urls.worker)
-            .stdin(Stdio::null())
-            .process_group(0)
-            .spawn()
-            .with_context(|| format!("start {}; build it with 'cargo build'", program.display()))?;
-        started.push(child);
-    }
-    Ok(())
+    let serving = serve(
+        ServeSettings {
+            url: SecretString::from(urls.coordinator.clone()),
+            script_dir: Some(settings.script_dir.clone()),
+            time_scale: 1.0,
+        },
+        shutdown.clone(),
+    );
+    let mut serving = std::pin::pin!(serving);
+    let outcome = tokio::select! {
+        served = &mut serving => served,
+        early = workers.one_ended() => {
+            shutdown.begin();
+            // What ended everything is the worker.
+            serving.await.and(Err(early))
+        }
+    };
+    workers.end(shutdown).await;
+    outcome
 }
 
-/// TERM, and KILL when it has not drained in time.
-async fn end_worker(worker: &mut Child) {
-    use nix::sys::signal::{Signal, kill};
-    use nix::unistd::Pid;
-    let Some(pid) = worker.id().and_then(|pid| i32::try_from(pid).ok()) else {
-        return;
-    };
-    // A worker that has ended meanwhile needs no signal.
-    let _told = kill(Pid::from_raw(pid), Signal::SIGTERM);
-    if tokio::time::timeout(Duration::from_secs(60), worker.wait())
-        .await
-        .is_err()
-    {
-        let _killed = worker.kill().await;
-    }
+fn made(dir: &Path) -> anyhow::Result<PathBuf> {
+    std::fs::create_dir_all(dir).with_context(|| format!("make folder {}", dir.display()))?;
+    dir.canonicalize()
+        .with_context(|| format!("resolve folder {}", dir.display()))
+}
+
+/// Makes sure that no other `dev` uses the folder: it would share the server and stop it under us.
+fn alone_in(dir: &Path) -> anyhow::Result<Flock<File>> {
+    let path = dir.join("dev.lock");
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&path)
+        .with_context(|| format!("open {}", path.display()))?;
+    Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| match errno {
+        Errno::EWOULDBLOCK => anyhow::anyhow!(
+            "another 'coordinator dev' runs in {}; hint: use it, end it, or give this one another --dir",
+            dir.display()
+        ),
+        errno => anyhow::anyhow!("lock {}: {errno}", path.display()),
+    })
 }

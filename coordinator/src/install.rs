@@ -1,9 +1,11 @@
 //! Installing and upgrading the control schema: roles, migrations, protocol functions, grants.
 //!
-//! The one place that writes DDL. Everything here is idempotent and serialised by one advisory
-//! lock, so two installers, or one that was interrupted, end in the same place.
+//! The one place that writes DDL. Everything here is idempotent and, in one database, serialised by
+//! an advisory lock, so two installers, or one that was interrupted, end in the same place. Roles
+//! belong to the whole cluster: there an installer of another database may be faster.
 
-use sqlx::migrate::Migrator;
+use common::endpoint::{self, ConnectError, SecretString, SessionSettings};
+use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, Row};
 
@@ -93,9 +95,20 @@ pub enum InstallError {
         /// Its major version.
         found: i32,
     },
+    /// The database cannot be reached, or lets nobody in.
+    #[error("open the control database: {0}")]
+    Connect(#[from] ConnectError),
+    /// The tables were made by a build whose migrations differ, which no released one does.
+    #[error(
+        "migration {version} of this database is not the one of this build; nothing was changed; hint: use the build that made it; what 'coordinator dev' keeps in its folder may be removed and made anew"
+    )]
+    Altered {
+        /// The first that differs.
+        version: i64,
+    },
     /// A migration failed.
     #[error("migrate the control schema: {0}")]
-    Migrate(#[from] sqlx::migrate::MigrateError),
+    Migrate(MigrateError),
     /// Anything else the database said.
     #[error("install the control schema: {0}")]
     Database(sqlx::Error),
@@ -103,12 +116,24 @@ pub enum InstallError {
 
 impl From<sqlx::Error> for InstallError {
     fn from(error: sqlx::Error) -> Self {
-        match error
+        let denied = error
             .as_database_error()
-            .and_then(|db| db.code().map(|code| (code, db.message().to_owned())))
-        {
-            Some((code, problem)) if code == "42501" => Self::Denied { problem },
-            _ => Self::Database(error),
+            .filter(|db| db.code().as_deref() == Some("42501"))
+            .map(|db| db.message().to_owned());
+        match denied {
+            Some(problem) => Self::Denied { problem },
+            None => Self::Database(error),
+        }
+    }
+}
+
+impl From<MigrateError> for InstallError {
+    fn from(error: MigrateError) -> Self {
+        match error {
+            MigrateError::VersionMismatch(version) | MigrateError::VersionMissing(version) => {
+                Self::Altered { version }
+            }
+            other => Self::Migrate(other),
         }
     }
 }
@@ -118,6 +143,10 @@ impl From<sqlx::Error> for InstallError {
 /// # Errors
 /// [`InstallError::Newer`] where the schema is newer than this build; nothing is changed then.
 pub async fn install(url: &str) -> Result<Installed, InstallError> {
+    let settings = SessionSettings::named("odf-init");
+    // Our own client first: it says best what is wrong with a url, a server or a login.
+    let session = endpoint::connect(&SecretString::from(url.to_owned()), &settings).await?;
+    session.close().await;
     let options: PgConnectOptions = url.parse().map_err(InstallError::Database)?;
     let mut connection = options
         .application_name("odf-init")
@@ -130,19 +159,24 @@ pub async fn install(url: &str) -> Result<Installed, InstallError> {
     outcome
 }
 
+/// Refuses a server of a major version that we have never tried.
+fn known_server(major: i32) -> Result<(), InstallError> {
+    match major {
+        15..=18 => Ok(()),
+        found => Err(InstallError::ServerVersion { found }),
+    }
+}
+
 async fn install_on(connection: &mut PgConnection) -> Result<Installed, InstallError> {
     let major: i32 = sqlx::query("select current_setting('server_version_num')::int / 10000")
         .fetch_one(&mut *connection)
         .await?
         .get(0);
-    if !(15..=18).contains(&major) {
-        return Err(InstallError::ServerVersion { found: major });
-    }
+    known_server(major)?;
     for setting in [
         "set lock_timeout = '30s'",
         "set statement_timeout = '10min'",
         "set client_min_messages = warning",
-        // Roles belong to the cluster: installers of different databases meet here too.
         "select pg_advisory_lock(7305808869231650369)",
     ] {
         connection.execute(setting).await?;
@@ -195,7 +229,8 @@ async fn install_api(connection: &mut PgConnection) -> Result<i32, InstallError>
     ));
     // One simple query: the server rolls all of it back where a part fails or the session ends.
     if let Err(error) = connection.execute(AssertSqlSafe(script)).await {
-        connection.execute("rollback").await?;
+        // Where even that fails the session is gone, and its transaction with it.
+        let _undone = connection.execute("rollback").await;
         return Err(error.into());
     }
     Ok(before)
@@ -216,4 +251,36 @@ async fn newest_migration(connection: &mut PgConnection) -> Result<Option<i64>, 
             .await?
             .get(0),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn servers_of_other_majors_are_refused_with_what_was_expected() {
+        for major in 15..=18 {
+            assert!(known_server(major).is_ok());
+        }
+        for major in [9, 14, 19] {
+            let text = known_server(major).unwrap_err().to_string();
+            assert!(text.contains(&format!("PostgreSQL {major}")), "{text}");
+            assert!(text.contains("15 to 18"), "{text}");
+        }
+    }
+
+    #[test]
+    fn every_function_file_is_installed() {
+        let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/../migrations/api");
+        let mut files: Vec<String> = std::fs::read_dir(dir)
+            .unwrap()
+            .filter_map(|entry| entry.unwrap().file_name().into_string().ok())
+            .filter_map(|name| name.strip_suffix(".sql").map(str::to_owned))
+            .collect();
+        files.sort();
+        let mut listed: Vec<&str> = API.iter().map(|(name, _)| *name).collect();
+        listed.sort_unstable();
+        assert_eq!(files, listed);
+        assert_eq!(API.last().map(|(name, _)| *name), Some("grants"));
+    }
 }

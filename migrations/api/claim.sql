@@ -180,12 +180,14 @@ begin
   return greatest(0, least(v_room, 2147483647))::int;
 end $$;
 
--- Published chunks of a data set that its slowest consumer has not taken yet; p_published are published in all.
+-- Published chunks of a data set that its slowest consumer has not taken yet (and was not told to leave);
+-- p_published are published in all.
 create or replace function odf.unconsumed(p_data_set int, p_published bigint) returns bigint
 language plpgsql stable security definer set search_path = odf, pg_temp as $$
 begin
   return coalesce((
-    select max(p_published - coalesce((select n from progress_now where data_set_id = j.data_set_id and status = 'validated'), 0))
+    select max(p_published - coalesce((select sum(n) from progress_now where data_set_id = j.data_set_id
+                                         and status in ('validated', 'complete', 'cancelled')), 0))::bigint
       from job_input i join job j using (job_id)
      where i.data_set_id = p_data_set and i.mapping = 'same_key' and not j.retired), 0);
 end $$;

@@ -9,6 +9,8 @@ grant execute on function odf.register(jsonb), odf.beat(bigint, bytea, jsonb), o
   odf.settle(bigint, bytea, jsonb), odf.reconcile(bigint, bytea, jsonb), odf.end_session(bigint, bytea, text),
   odf.attempt_inputs(bigint, bytea, bigint, bigint, bigint, int), odf.take_removals(bigint, bytea, int),
   odf.settle_removals(bigint, bytea, jsonb), odf.peek(text), odf.peek_inputs(bigint, bigint, int) to odf_worker;
+-- 'worker try' is for people.
+grant execute on function odf.peek(text), odf.peek_inputs(bigint, bigint, int) to odf_operator, odf_coordinator;
 
 grant select on all tables in schema odf to odf_viewer, odf_operator, odf_coordinator;
 revoke select on odf.worker_session from odf_viewer, odf_operator, odf_coordinator;

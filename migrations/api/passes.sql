@@ -45,6 +45,14 @@ begin
       from (select c.chunk_id from chunk_state c where c.data_set_id = j.data_set_id and c.status = 'waiting' limit 10000) q;
     v_n := v_n + coalesce(odf.promote_chunks(v_ids), 0);
   end loop;
+  -- A whole input of which some data was given up under its keep rule is made again first.
+  insert into chunk_request (chunk_id, verb, reason, requested_by, requested_at)
+  select c.chunk_id, 'resubmit', 'its data was removed and is needed again', session_user, odf.clock()
+    from chunk_state c
+   where c.removed and c.status = 'validated' and not exists (select from chunk_request r where r.chunk_id = c.chunk_id)
+     and c.data_set_id in (
+       select i.data_set_id from job_input i join job x using (job_id) join progress_now p on p.data_set_id = x.data_set_id
+        where i.mapping = 'all' and not x.retired and p.status = 'waiting' and p.n > 0);
   v_n := v_n + odf.release_new_plans(clock_timestamp() + interval '1 second');
   perform odf.apply_requests(null) where exists (select from chunk_request);
   return v_n;

@@ -53,8 +53,8 @@ begin
            order by c.chunk_id) q;
 end $$;
 
--- Whether every chunk of every input that a job takes whole is validated. Exact: the counters are
--- written in the transactions that change the states. A data set without a sealed plan is not ready.
+-- Whether every chunk of every input that a job takes whole is validated and there. Exact: the counters
+-- are written in the transactions that change the states. A data set without a sealed plan is not ready.
 create or replace function odf.fan_in_complete(p_job int) returns boolean
 language plpgsql security definer set search_path = odf, pg_temp as $$
 begin
@@ -63,5 +63,6 @@ begin
      where i.job_id = p_job and i.mapping = 'all'
        and (d.plan_id is null
             or (select p.chunks from plan p where p.plan_id = d.plan_id)
-               > coalesce((select sum(n) from progress_now x where x.data_set_id = d.data_set_id and x.status = 'validated'), 0)));
+               > coalesce((select sum(n) from progress_now x where x.data_set_id = d.data_set_id and x.status = 'validated'), 0)
+            or exists (select from chunk_state c where c.data_set_id = d.data_set_id and c.removed)));
 end $$;

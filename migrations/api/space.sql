@@ -35,42 +35,71 @@ begin
 end $$;
 
 -- Gives a worker up to p_limit published outputs to delete. From here on no claim reads them: the
--- chunk is marked under the lock that claims share. One being read now is left for later.
+-- chunk is marked under the lock that claims share. One that is read now, that is being made again or
+-- that somebody waits for is looked at again later, so that it does not stand before the others.
 create or replace function odf.take_removals(p_session bigint, p_key bytea, p_limit int) returns jsonb
-language plpgsql security definer set search_path = odf, pg_temp set enable_seqscan = off set jit = off as $$
+language plpgsql security definer set search_path = odf, pg_temp as $$
 declare
   v_now timestamptz := odf.clock();
   s worker_session := odf.session_of(p_session, p_key, false);
   v_ids bigint[];
+  v_generations int[];
   v_taken jsonb;
 begin
-  select array_agg(q.chunk_id order by q.chunk_id) into v_ids
-    from (select chunk_id from removal where due_at <= v_now and coalesce(taken_until, '-infinity') <= v_now
+  select array_agg(q.chunk_id), array_agg(q.generation) into v_ids, v_generations
+    from (select chunk_id, generation from removal where due_at <= v_now and coalesce(taken_until, '-infinity') <= v_now
            order by due_at limit p_limit for update skip locked) q;
   if v_ids is null then
     return '[]';
   end if;
   perform from chunk_state where chunk_id = any (v_ids) order by chunk_id for no key update;
-  -- A chunk that must be made again, or that somebody waits for, keeps what it has.
-  with free as (
+  with picked as materialized (
+    select t.chunk_id, t.generation, c.generation as now,
+           not odf.is_read(c.chunk_id, c.data_set_id)
+           and (t.generation < c.generation
+                or c.status in ('validated', 'complete') and not odf.is_waited_for(c.chunk_id, c.data_set_id)) as free
+      from unnest(v_ids, v_generations) as t(chunk_id, generation) join chunk_state c using (chunk_id)
+     where c.chunk_id = any (v_ids)
+  ), later as (
+    update removal r set due_at = v_now + interval '1 minute'
+      from picked p where r.chunk_id = p.chunk_id and r.generation = p.generation and not p.free
+  ), taken as (
     update removal r set taken_until = v_now + interval '10 minutes'
-      from chunk_state c
-     where r.chunk_id = any (v_ids) and r.due_at <= v_now and c.chunk_id = r.chunk_id
-       and not exists (select from chunk_edge e join lease l on l.chunk_id = e.chunk_id where e.input_id = c.chunk_id)
-       and (r.generation < c.generation or c.status in ('validated', 'complete'))
+      from picked p where r.chunk_id = p.chunk_id and r.generation = p.generation and p.free
     returning r.chunk_id, r.generation
   ), marked as (
-    update chunk_state c set removed = true from free f
-     where c.chunk_id = f.chunk_id and c.generation = f.generation
+    update chunk_state c set removed = true from picked p
+     where c.chunk_id = p.chunk_id and p.generation = p.now and p.free
   )
   select coalesce(jsonb_agg(jsonb_build_object('chunk_id', f.chunk_id, 'generation', f.generation, 'fence', p.fence,
            'dataset', d.name, 'location', p.location, 'at', d.spec -> 'at',
            'connection', v.model -> 'connections' -> (d.spec #>> '{at,connection}'))), '[]')
     into v_taken
-    from free f join publication p using (chunk_id, generation)
+    from taken f join publication p using (chunk_id, generation)
     join data_chunk k on k.chunk_id = f.chunk_id join data_set d on d.data_set_id = k.data_set_id
     join flow w on w.flow_id = d.flow_id join flow_version v on v.flow_id = w.flow_id and v.version = w.current_version;
   return v_taken;
+end $$;
+
+-- Whether a running attempt reads a chunk, alone or with its whole data set.
+create or replace function odf.is_read(p_chunk bigint, p_data_set int) returns boolean
+language plpgsql security definer set search_path = odf, pg_temp as $$
+begin
+  return exists (select from chunk_edge e join lease l on l.chunk_id = e.chunk_id where e.input_id = p_chunk)
+      or exists (select from job_input i join lease l on l.job_id = i.job_id where i.data_set_id = p_data_set and i.mapping = 'all');
+end $$;
+
+-- Whether a chunk that is made from this one will run without a person's doing.
+create or replace function odf.is_waited_for(p_chunk bigint, p_data_set int) returns boolean
+language plpgsql security definer set search_path = odf, pg_temp as $$
+begin
+  return exists (
+      select from chunk_edge e join chunk_state c on c.chunk_id = e.chunk_id join job j on j.data_set_id = c.data_set_id
+       where e.input_id = p_chunk and not j.retired and c.status in ('waiting', 'ready', 'failed'))
+    or exists (
+      select from job_input i join job j using (job_id) join progress_now p on p.data_set_id = j.data_set_id
+       where i.data_set_id = p_data_set and i.mapping = 'all' and not j.retired
+         and p.status in ('waiting', 'ready', 'failed') and p.n > 0);
 end $$;
 
 -- What became of them: [[chunk_id, generation, error or null], ...]. A failure is tried again in an hour.

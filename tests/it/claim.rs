@@ -1,9 +1,11 @@
 //! Claiming: who gets what, in which order, once, and only while it may run.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use common::domain::{ChunkId, Fence};
 use common::store::{Claimed, StoreError};
+use tokio::sync::Barrier;
 use tokio::task::JoinSet;
 
 use crate::harness::{Role, Shape, TestDb, TestLeader, TestWorker};
@@ -201,7 +203,11 @@ async fn two_sessions_never_hold_the_same_chunk() {
 
 #[tokio::test]
 async fn a_claim_looks_at_its_inputs_again() {
-    let db = TestDb::new().await;
+    second_look(TestDb::new().await).await;
+}
+
+/// An input that is taken back after its consumer was queued.
+pub(crate) async fn second_look(db: TestDb) {
     let flow = Shape::chain(2).build(&db).await;
     let worker = TestWorker::start(&db, "w1", 8).await;
     worker.complete(&worker.claim(2).await).await;
@@ -334,16 +340,26 @@ async fn exactly_the_limit_is_locked_whatever_plan_is_chosen() {
 
 #[tokio::test]
 async fn a_full_buffer_stops_its_producer() {
-    let db = TestDb::new().await;
+    full_buffer(TestDb::new().await).await;
+}
+
+/// Six claims at once where the buffer has three places.
+pub(crate) async fn full_buffer(db: TestDb) {
     let shape = Shape::chain(12).set(
         "mid",
         "at: { connection: lake, path: \"mid/{chunk}.{fence}\" }, buffer: { chunks: 3 }",
     );
     shape.with("load", "labels: [loader]").build(&db).await;
+    // Long enough for sessions that are opened meanwhile to overlap.
+    db.linger("insert", "lease", 300).await;
+    let control = db.control(Role::Worker);
+    let barrier = Arc::new(Barrier::new(6));
     let mut workers = JoinSet::new();
     for n in 0..6 {
-        let worker = TestWorker::start(&db, &format!("w{n}"), 4).await;
+        let worker = TestWorker::start_on(&control, &format!("w{n}"), 4).await;
+        let barrier = barrier.clone();
         workers.spawn(async move {
+            barrier.wait().await;
             let items = worker.claim(4).await;
             worker.complete(&items).await;
             items.len()

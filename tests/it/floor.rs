@@ -67,7 +67,11 @@ async fn floors_follow_what_is_used_up() {
 
 #[tokio::test]
 async fn an_insert_that_is_still_open_is_never_passed() {
-    let db = TestDb::new().await;
+    open_insert(TestDb::new().await).await;
+}
+
+/// Rows that a transaction holds back, with the floor passing by meanwhile.
+pub(crate) async fn open_insert(db: TestDb) {
     let flow = Shape::single(40).build(&db).await;
     let lane = flow.lane(&db, "extract").await;
     let leader = TestLeader::start(&db).await;

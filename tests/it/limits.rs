@@ -145,7 +145,11 @@ async fn zero_runs_nothing_and_none_runs_everything() {
 
 #[tokio::test]
 async fn after_a_lowered_limit_nothing_starts_until_there_is_room() {
-    let db = TestDb::new().await;
+    lowered_limit(TestDb::new().await).await;
+}
+
+/// Fifty run, the limit falls to five.
+pub(crate) async fn lowered_limit(db: TestDb) {
     Shape::single(300).pool("extract", "50").build(&db).await;
     let operator = db.login(Role::Operator).await;
     let leader = TestLeader::start(&db).await;
@@ -165,9 +169,10 @@ async fn after_a_lowered_limit_nothing_starts_until_there_is_room() {
         (&json!(5), &json!(50))
     );
     for turn in 0..200 {
-        let at = turn % workers.len();
-        // One ends, all ask: nobody gets anything while five or more run.
-        if let Some(item) = held[at].pop() {
+        // One ends, all ask: nobody gets anything while five or more run. One worker after the other
+        // falls idle meanwhile.
+        if let Some(at) = held.iter().position(|held| !held.is_empty()) {
+            let item = held[at].remove(0);
             workers[at].complete(&[item]).await;
             running -= 1;
         }

@@ -2,12 +2,20 @@
 //!
 //! Every test has a database of its own in one private PostgreSQL (see `harness::cluster`).
 #![allow(clippy::unwrap_used, reason = "what a test cannot do fails the test")]
+#![allow(
+    clippy::too_many_lines,
+    reason = "a test tells one story from its start to its end"
+)]
 
 mod harness;
 
+mod breakages;
 mod claim;
 mod cli;
 mod coordinator_apply;
+mod coordinator_dev;
+mod coordinator_init;
+mod coordinator_passes;
 mod coordinator_plan;
 mod coordinator_serve;
 mod coordinator_support;
@@ -21,6 +29,7 @@ mod faults_support;
 mod faults_witness;
 mod floor;
 mod limits;
+mod model;
 mod plan;
 mod plans_of_functions;
 mod reconcile;

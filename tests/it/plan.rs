@@ -9,7 +9,11 @@ use crate::harness::{Fault, Proxy, Role, Shape, TestDb, TestLeader, TestWorker};
 
 #[tokio::test]
 async fn an_unsealed_plan_is_seen_by_nobody() {
-    let db = TestDb::new().await;
+    unsealed(TestDb::new().await).await;
+}
+
+/// A plan that is written and not sealed.
+pub(crate) async fn unsealed(db: TestDb) {
     let flow = Shape::fan_in(6).apply(&db).await;
     let leader = TestLeader::start(&db).await;
     let worker = TestWorker::start(&db, "w1", 8).await;

@@ -24,6 +24,7 @@ const OF_WORKER: &[&str] = &[
     "take_removals",
     "settle_removals",
     "peek",
+    "peek_inputs",
 ];
 const OF_READERS: &[&str] = &[
     "clock",
@@ -40,6 +41,8 @@ const OF_OPERATOR: &[&str] = &[
     "approve",
     "request",
     "apply_flow",
+    "peek",
+    "peek_inputs",
 ];
 const OF_LEADER: &[&str] = &[
     "lead",

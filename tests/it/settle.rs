@@ -488,7 +488,11 @@ async fn a_whole_input_that_was_published_again_makes_the_attempt_stale() {
 
 #[tokio::test]
 async fn of_two_inputs_that_settle_at_once_the_later_releases_the_consumer() {
-    let db = TestDb::new().await;
+    two_inputs(TestDb::new().await).await;
+}
+
+/// Two inputs of the same consumers, settled by two sessions at once.
+pub(crate) async fn two_inputs(db: TestDb) {
     let shape = Shape::single(20).stage("copy", "input: src", "left");
     let flow = shape
         .stage("join", "input: [mid, left]", "joined")
@@ -499,8 +503,10 @@ async fn of_two_inputs_that_settle_at_once_the_later_releases_the_consumer() {
     // Both rights go to whoever asks: take everything with one and let both settle.
     a.beat().await;
     b.beat().await;
-    let (mut of_a, mut of_b) = (a.claim(40).await, b.claim(40).await);
-    assert_eq!(of_a.len() + of_b.len(), 40);
+    let (mut of_a, mut of_b) = (a.claim(20).await, b.claim(20).await);
+    db.linger("update", "chunk_state", 4).await;
+    assert_eq!((of_a.len(), of_b.len()), (20, 20));
+    // Whose of the two inputs does not matter, but both of a consumer's end at the same moment.
     of_a.sort_by_key(|item| item.ordinal);
     of_b.sort_by_key(|item| item.ordinal);
     let barrier = Arc::new(Barrier::new(2));
@@ -508,8 +514,8 @@ async fn of_two_inputs_that_settle_at_once_the_later_releases_the_consumer() {
     for (worker, items) in [(a, of_a), (b, of_b)] {
         let barrier = barrier.clone();
         tasks.spawn(async move {
-            barrier.wait().await;
             for item in items {
+                barrier.wait().await;
                 worker.complete(&[item]).await;
             }
         });

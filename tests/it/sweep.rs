@@ -210,17 +210,14 @@ async fn pruned_sessions_leave_no_orphans() {
 /// again under a new session, never settling what the old one held.
 #[tokio::test]
 async fn killing_while_claims_commit_strands_nothing() {
+    kill_while_claiming(TestDb::new().await).await;
+}
+
+/// Sessions killed while their claims commit.
+pub(crate) async fn kill_while_claiming(db: TestDb) {
     const CHUNKS: usize = 400;
-    let db = TestDb::new().await;
     // Claims that stay open for a while after they have taken their rows.
-    db.admin()
-        .batch_execute(
-            "create function public.linger() returns trigger language plpgsql as
-               $$ begin perform pg_sleep(0.004); return null; end $$;
-             create trigger linger after insert on odf.lease for each statement execute function public.linger()",
-        )
-        .await
-        .unwrap();
+    db.linger("insert", "lease", 4).await;
     Shape::single(CHUNKS).build(&db).await;
     let leader = TestLeader::start(&db).await;
     let stop = Arc::new(AtomicBool::new(false));

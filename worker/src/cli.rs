@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use common::domain::size::parse_bytes;
-use common::runtime::{Shutdown, telemetry};
+use common::runtime::{Shutdown, error_text, telemetry};
 use common::secret::literal_url_password;
 use secrecy::SecretString;
 
@@ -146,7 +146,7 @@ pub fn main() -> ExitCode {
     runtime.shutdown_timeout(Duration::from_secs(1));
     match outcome {
         Ok(code) => code,
-        Err(error) => complain(&format!("{error:#}")),
+        Err(error) => complain(&error_text(error.as_ref())),
     }
 }
 

@@ -152,6 +152,55 @@ pub enum Bounds {
     Single,
 }
 
+impl Bounds {
+    /// What the chunk covers, for people.
+    #[must_use]
+    pub fn in_words(&self) -> String {
+        let tuple = |parts: &[String]| match parts {
+            [one] => one.clone(),
+            several => format!("({})", several.join(", ")),
+        };
+        let names = |columns: &[KeyColumn]| {
+            tuple(
+                &columns
+                    .iter()
+                    .map(|column| column.name.clone())
+                    .collect::<Vec<_>>(),
+            )
+        };
+        match self {
+            Self::KeyRange {
+                columns,
+                lower,
+                upper,
+            } => {
+                let key = names(columns);
+                match (lower, upper) {
+                    (Some(lower), Some(upper)) => {
+                        format!("{key} from {} to below {}", tuple(lower), tuple(upper))
+                    }
+                    (Some(lower), None) => format!("{key} from {} on", tuple(lower)),
+                    (None, Some(upper)) => format!("{key} below {}", tuple(upper)),
+                    (None, None) => format!("every {key}"),
+                }
+            }
+            Self::NullKeys { columns } => format!("rows without {}", names(columns)),
+            Self::Value { value } => format!("the value {value}"),
+            Self::File { path, bytes } => {
+                format!("the file {path} ({})", super::size::format_bytes(*bytes))
+            }
+            Self::Row { values } => {
+                let parts: Vec<String> = values
+                    .iter()
+                    .map(|(name, value)| format!("{name} = {}", value.as_deref().unwrap_or("NULL")))
+                    .collect();
+                parts.join(", ")
+            }
+            Self::Single => "the whole data set".to_owned(),
+        }
+    }
+}
+
 /// A chunk that a splitter proposes; the store gives it its identity.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NewChunk {

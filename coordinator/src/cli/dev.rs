@@ -56,10 +56,16 @@ pub async fn run(args: &DevArgs) -> anyhow::Result<()> {
     let env_file = args.dir.join("env");
     let shutdown = Shutdown::new();
     shutdown.install()?;
-    let shown = env_file.clone();
-    let outcome = dev(settings, shutdown, move |urls| announce(&shown, urls)).await;
-    // The urls in it end with the server; a leftover would only mislead.
-    let _removed = std::fs::remove_file(&env_file);
+    let mut announced = false;
+    let outcome = dev(settings, shutdown, |urls| {
+        announced = true;
+        announce(&env_file, urls);
+    })
+    .await;
+    if announced {
+        // The urls in it end with the server; a leftover would only mislead.
+        let _removed = std::fs::remove_file(&env_file);
+    }
     outcome
 }
 

@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use anyhow::Context as _;
-use common::domain::{Bounds, NewChunk};
+use common::domain::NewChunk;
 use common::endpoint::{self, SecretString};
 use common::flow::Diagnostic;
 use common::flow::model::{Flow, Mapping, Partition};
@@ -161,50 +161,7 @@ fn made(flow: &Flow, job_name: &str, before: &[DataSetPreview]) -> DataSetPrevie
 
 /// A chunk's key and what it covers, in a few words.
 fn describe(chunk: &NewChunk) -> (String, String) {
-    (chunk.key.clone(), describe_bounds(&chunk.bounds))
-}
-
-/// What a chunk covers, in a few words.
-#[must_use]
-pub fn describe_bounds(bounds: &Bounds) -> String {
-    match bounds {
-        Bounds::KeyRange {
-            columns,
-            lower,
-            upper,
-        } => {
-            let names: Vec<&str> = columns.iter().map(|c| c.name.as_str()).collect();
-            let key = names.join(", ");
-            let tuple = |values: &Vec<String>| values.join(", ");
-            match (lower, upper) {
-                (None, None) => format!("every {key}"),
-                (Some(lower), None) => format!("{key} from {}", tuple(lower)),
-                (None, Some(upper)) => format!("{key} before {}", tuple(upper)),
-                (Some(lower), Some(upper)) => {
-                    format!("{key} from {} to before {}", tuple(lower), tuple(upper))
-                }
-            }
-        }
-        Bounds::NullKeys { columns } => {
-            let names: Vec<&str> = columns.iter().map(|c| c.name.as_str()).collect();
-            format!("rows where {} is null", names.join(" or "))
-        }
-        Bounds::Value { value } => format!("value {value}"),
-        Bounds::File { path, bytes } => {
-            format!(
-                "file {path} ({})",
-                common::domain::size::format_bytes(*bytes)
-            )
-        }
-        Bounds::Row { values } => {
-            let pairs: Vec<String> = values
-                .iter()
-                .map(|(name, value)| format!("{name}={}", value.as_deref().unwrap_or("null")))
-                .collect();
-            pairs.join(" ")
-        }
-        Bounds::Single => "all of it".to_owned(),
-    }
+    (chunk.key.clone(), chunk.bounds.in_words())
 }
 
 /// What `--check` found.

@@ -247,57 +247,9 @@ fn ready(chunk: &ChunkFacts, set: &DataSetFacts, fleet: &FleetFacts) -> Reason {
 /// What a chunk covers, in words.
 #[must_use]
 pub fn bounds(bounds: &Value) -> String {
-    match serde_json::from_value(bounds.clone()) {
-        Ok(bounds) => bounds_in_words(&bounds),
+    match serde_json::from_value::<Bounds>(bounds.clone()) {
+        Ok(bounds) => bounds.in_words(),
         Err(_) => bounds.to_string(),
-    }
-}
-
-fn bounds_in_words(bounds: &Bounds) -> String {
-    let tuple = |parts: &[String]| match parts {
-        [one] => one.clone(),
-        several => format!("({})", several.join(", ")),
-    };
-    let names = |columns: &[common::domain::KeyColumn]| {
-        tuple(
-            &columns
-                .iter()
-                .map(|column| column.name.clone())
-                .collect::<Vec<_>>(),
-        )
-    };
-    match bounds {
-        Bounds::KeyRange {
-            columns,
-            lower,
-            upper,
-        } => {
-            let key = names(columns);
-            match (lower, upper) {
-                (Some(lower), Some(upper)) => {
-                    format!("{key} from {} to below {}", tuple(lower), tuple(upper))
-                }
-                (Some(lower), None) => format!("{key} from {} on", tuple(lower)),
-                (None, Some(upper)) => format!("{key} below {}", tuple(upper)),
-                (None, None) => format!("every {key}"),
-            }
-        }
-        Bounds::NullKeys { columns } => format!("rows without {}", names(columns)),
-        Bounds::Value { value } => format!("the value {value}"),
-        Bounds::File { path, bytes } => {
-            format!(
-                "the file {path} ({})",
-                common::domain::size::format_bytes(*bytes)
-            )
-        }
-        Bounds::Row { values } => {
-            let parts: Vec<String> = values
-                .iter()
-                .map(|(name, value)| format!("{name} = {}", value.as_deref().unwrap_or("NULL")))
-                .collect();
-            parts.join(", ")
-        }
-        Bounds::Single => "the whole data set".to_owned(),
     }
 }
 

@@ -55,6 +55,23 @@ impl TestDb {
         Self::copy_of("template1").await
     }
 
+    /// A fresh copy of the template with the functions of another test database, should it have
+    /// others than this build's.
+    pub(crate) async fn like(other: &Self) -> Self {
+        let db = Self::new().await;
+        let functions: Vec<String> = other
+            .column(
+                "select pg_get_functiondef(oid) from pg_proc where pronamespace = 'odf'::regnamespace",
+            )
+            .await;
+        db.exec("set role odf_owner", &[]).await;
+        for function in functions {
+            db.exec(&function, &[]).await;
+        }
+        db.exec("reset role", &[]).await;
+        db
+    }
+
     async fn copy_of(template: &str) -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let cluster = Cluster::get().await;
@@ -133,6 +150,21 @@ impl TestDb {
         self.exec(
             "select odf.move_clock($1::float8 * interval '1 second')",
             &[&by.as_secs_f64()],
+        )
+        .await;
+    }
+
+    /// Has every transaction that writes a table linger for some milliseconds before it goes on, so
+    /// that those which run at once really overlap.
+    pub(crate) async fn linger(&self, event: &str, table: &str, milliseconds: u32) {
+        run(
+            &self.admin,
+            &format!(
+                "create function public.linger_{table}() returns trigger language plpgsql as
+                   $$ begin perform pg_sleep({milliseconds} / 1000.0); return null; end $$;
+                 create trigger linger after {event} on odf.{table}
+                   for each statement execute function public.linger_{table}()"
+            ),
         )
         .await;
     }

@@ -19,6 +19,12 @@ pub(crate) async fn coordinator() -> PathBuf {
     BUILT.get_or_init(|| build("coordinator")).await.clone()
 }
 
+/// The `worker` program, built by whoever asks first.
+pub(crate) async fn worker() -> PathBuf {
+    static BUILT: OnceCell<PathBuf> = OnceCell::const_new();
+    BUILT.get_or_init(|| build("worker")).await.clone()
+}
+
 /// Builds a program in the profile of this test and answers where it is.
 async fn build(name: &'static str) -> PathBuf {
     // target/PROFILE/deps/it-HASH

@@ -13,7 +13,7 @@ use super::Daemon;
 use super::config::Config;
 
 /// How long file systems may take to answer: a hung mount must not hold up a beat.
-const PATIENCE: Duration = Duration::from_secs(2);
+const PATIENCE: Duration = Duration::from_millis(300);
 
 /// Gathers figures.
 pub(crate) struct Facts {
