@@ -1,10 +1,8 @@
 //! Wrong settings and interrupted beginnings: every program says what is wrong and what to do, never a
 //! password, and what was cut off in the middle is whole after the next try.
 
-use nix::sys::signal::Signal;
-
-use crate::faults_support::{CALM, Estate, listed};
-use crate::harness::{Role, TestDb};
+use crate::faults_support::Estate;
+use crate::harness::TestDb;
 
 /// The password that no message may hold.
 const PASSWORD: &str = "s3same-Öffne-dich%41";

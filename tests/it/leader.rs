@@ -6,7 +6,7 @@ use common::store::lead::Unheard;
 use common::store::{ControlDb, LeaderProof, StoreError};
 use tokio::task::JoinSet;
 
-use crate::harness::{Role, Shape, TestDb, TestLeader, TestWorker, eventually};
+use crate::harness::{Role, Shape, TestDb, TestWorker, eventually};
 
 const LONG: Duration = Duration::from_secs(3600);
 

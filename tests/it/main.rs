@@ -24,9 +24,11 @@ mod crash;
 mod cut_after_commit;
 mod faults_liveness;
 mod faults_names;
+#[allow(dead_code, reason = "a tool box: not every test uses every tool")]
 mod faults_process;
 mod faults_scripts;
 mod faults_setup;
+#[allow(dead_code, reason = "a tool box: not every test uses every tool")]
 mod faults_support;
 mod faults_witness;
 mod floor;
