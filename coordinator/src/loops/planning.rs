@@ -20,7 +20,7 @@ use crate::planner::{PlanSink, Planner};
 /// How often to look for data sets without a plan.
 pub const INTERVAL: Duration = Duration::from_secs(1);
 /// How long a data set that could not be split is left alone at first, unless its declaration
-/// changes. A source may be away for days, so the time doubles up to [`RETRY_DOUBLINGS`] times.
+/// changes. A source may be away for days, so the time doubles up to `RETRY_DOUBLINGS` times.
 pub const RETRY_AFTER: Duration = Duration::from_secs(10);
 /// Up to 32 times as long: about five minutes.
 const RETRY_DOUBLINGS: u32 = 5;
