@@ -27,7 +27,6 @@ mod faults_names;
 #[allow(dead_code, reason = "a tool box: not every test uses every tool")]
 mod faults_process;
 mod faults_scripts;
-mod faults_setup;
 #[allow(dead_code, reason = "a tool box: not every test uses every tool")]
 mod faults_support;
 mod faults_witness;
