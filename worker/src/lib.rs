@@ -4,6 +4,7 @@ pub mod attempt;
 pub mod cli;
 pub mod daemon;
 mod doctor;
+pub mod gate;
 pub mod guard;
 pub mod job;
 mod try_chunk;

@@ -206,6 +206,7 @@ async fn identity_places_and_connections_are_all_there() {
     from_file.location = Some("prices/00042.17.csv".into());
     from_file.bytes = Some(99);
     from_file.checksum = Some("sha256:ab".into());
+    bench.lake_file("prices/00042.17.csv", &[b'x'; 99]);
     bench.item.inputs = vec![from_table, from_file];
     bench.set_env("GREETING", "hello");
     bench.set_env("LOGIN", "user:${secret:ERP_PW}");
@@ -274,6 +275,7 @@ async fn bounds_of_every_kind_have_their_variables() {
     let mut source = input("drop", at("lake", None, None));
     source.bounds = file;
     bench.item.inputs = vec![source];
+    bench.lake_file("in/a b.csv", b"12345");
     let found = environ(&bench).await;
     let path = bench.path("lake/in/a b.csv");
     for name in ["ODF_FILE", "ODF_INPUT", "ODF_INPUT_PATH", "drop_filename"] {
@@ -321,6 +323,7 @@ async fn the_context_file_tells_all_and_to_its_owner_only() {
     bench.item.inputs = vec![input("orders", at("erp", None, Some("public.orders")))];
     let fan_in: Vec<_> = (1..=3)
         .map(|ordinal| {
+            bench.lake_file(&format!("parts/{ordinal}.csv"), b"");
             let mut part = input("parts", at("lake", Some("parts/{chunk}.csv"), None));
             part.ordinal = ordinal;
             part.location = Some(format!("parts/{ordinal}.csv"));

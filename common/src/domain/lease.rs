@@ -76,6 +76,9 @@ pub struct InputChunk {
     /// The worker that published it; `None` for a source.
     #[serde(default)]
     pub published_by: Option<String>,
+    /// How its file is held against its publication before it is read.
+    #[serde(default)]
+    pub verify: crate::flow::model::Verify,
 }
 
 /// A leased chunk: the only way to reach work.

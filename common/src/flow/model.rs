@@ -82,6 +82,26 @@ pub struct DataSet {
     /// How long published intermediates stay.
     #[serde(default)]
     pub keep: Keep,
+    /// How its published files are looked at before a job reads them.
+    #[serde(default, skip_serializing_if = "Verify::is_default")]
+    pub verify: Verify,
+}
+
+/// How a published file is held against its publication before a job reads it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verify {
+    /// Every byte is read and its SHA-256 compared.
+    #[default]
+    Checksum,
+    /// Only the size is compared: for files so large that reading them twice is too dear.
+    Size,
+}
+
+impl Verify {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// A place: a connection and what to look for there.
@@ -200,6 +220,9 @@ pub struct Job {
     /// Publish as `complete` and wait for `coordinator approve`.
     #[serde(default)]
     pub approve: bool,
+    /// Whether it may read one environment and write another.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub mixed_environments: bool,
 }
 
 /// One input of a job.
@@ -209,6 +232,9 @@ pub struct Input {
     pub dataset: String,
     /// Which of its chunks.
     pub mapping: Mapping,
+    /// Whether what was published unvalidated may be read.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub accept_unvalidated: bool,
 }
 
 /// Which chunks of an input an output chunk is made from.

@@ -9,8 +9,8 @@ use super::read::{
     At, Fields, FromNode, Given, Named, Place, Problems, describe, mismatch, record,
 };
 use super::scalar::{
-    Amount, Attempts, ChunkCount, InputChunks, KeepFor, Kind, Limit, Priority, Size, Span, Text,
-    Written,
+    Accept, Amount, Attempts, ChunkCount, Environments, InputChunks, KeepFor, Kind, Limit,
+    Priority, Size, Span, Text, VerifyWord, Written,
 };
 use super::tree::{Node, Value};
 
@@ -152,6 +152,8 @@ record! {
         optional buffer: RawBuffer,
         /// How long published chunks stay: forever, until_consumed or a duration.
         optional keep: KeepFor,
+        /// How a published file is looked at before a job reads it: checksum (the default) or size.
+        optional verify: VerifyWord,
     }
 }
 
@@ -366,6 +368,8 @@ record! {
         optional kill_grace: Span,
         /// Wait for a person's approval before consumers may read.
         optional approve: bool,
+        /// mixed where it may read one environment and write another; same unless given.
+        optional environments: Environments,
     }
 }
 
@@ -376,6 +380,8 @@ record! {
         required dataset: Text,
         /// all for every chunk, same for the one of the same key.
         optional chunks: InputChunks,
+        /// unvalidated where the job may read what nothing vouches for.
+        optional accept: Accept,
     }
 }
 
@@ -397,6 +403,7 @@ impl RawInputs {
                         place: place.clone(),
                     }),
                     chunks: Given::Missing,
+                    accept: Given::Missing,
                 }
             }
             _ => {

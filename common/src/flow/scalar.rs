@@ -340,6 +340,26 @@ words! {
         Same = "same",
     }
 }
+words! {
+    /// What a job may take beside what was validated.
+    Accept {
+        Unvalidated = "unvalidated",
+    }
+}
+words! {
+    /// How a published file is looked at before it is read.
+    VerifyWord {
+        Checksum = "checksum",
+        Size = "size",
+    }
+}
+words! {
+    /// Whether a job may read one environment and write another.
+    Environments {
+        Same = "same",
+        Mixed = "mixed",
+    }
+}
 
 /// How long published data stays: `forever`, `until_consumed` or a duration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

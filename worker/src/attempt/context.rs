@@ -157,7 +157,7 @@ pub(crate) fn view_input(
 
 /// Where a chunk in a file tree is, below the root. A source has no publication: there its
 /// bounds or a path without placeholders say it.
-fn published_place(input: &InputChunk) -> Option<String> {
+pub(crate) fn published_place(input: &InputChunk) -> Option<String> {
     if let Some(location) = &input.location {
         return Some(location.clone());
     }

@@ -30,10 +30,15 @@ use secrecy::SecretString;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::gate::Probes;
+
+pub(crate) use connections::Resolved;
 pub use context::{AttemptContext, AttemptFiles, OutputPlace};
+pub(crate) use context::{connection, published_place};
 pub use failure::Failure;
 pub use log::{AttemptLog, LogEnd, LogLimits};
 pub use mask::Mask;
+pub(crate) use place::inside_root;
 pub use place::{sanitise, staged_stem};
 pub use retention::{LogRetention, clean_logs};
 pub use run::{DryRun, run_attempt, run_attempt_with, try_attempt};
@@ -79,6 +84,8 @@ pub struct WorkerEnv {
     pub secrets: Arc<dyn SecretResolver>,
     /// Writes bounds as a SQL boolean expression.
     pub predicate: fn(&Bounds) -> String,
+    /// Looks at inputs before a job reads them.
+    pub probes: Arc<dyn Probes>,
     /// How long processes may outlive their script before they are killed: enough for the end
     /// of a pipeline, not for a daemon.
     pub linger: Duration,

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use common::domain::{
-    AttemptResult, FailureClass, InputChunk, JobSpec, Outcome, OutputReport, WorkItem,
+    AttemptResult, FailureClass, InputChunk, JobSpec, Outcome, OutputReport, Verdict, WorkItem,
 };
 use futures_util::FutureExt;
 use tokio::time::Instant;
@@ -18,6 +18,7 @@ use super::publish::{Published, publish};
 use super::staging::remove_any;
 use super::validate::check_staged;
 use super::{AttemptContext, AttemptControl, Failure, Mask, OutputPlace, WorkerEnv};
+use crate::gate::{self, Passage, Refusal};
 use crate::guard::GuardHandle;
 use crate::job::{ChunkJob, ScriptJob};
 
@@ -57,6 +58,8 @@ pub async fn run_attempt_with(
 pub struct DryRun {
     /// As the attempt would have settled, had it published.
     pub result: AttemptResult,
+    /// What the first inputs answered to the five questions.
+    pub verdicts: Vec<Verdict>,
     /// The staged output, left in place to be looked at; removed as any staged leftover later.
     pub staged: Option<PathBuf>,
     /// Where it would have been published.
@@ -93,9 +96,10 @@ struct Run<'a> {
 impl Run<'_> {
     async fn whole(&self, item: &WorkItem, spec: &JobSpec, fan_in: Vec<InputChunk>) -> DryRun {
         let started = Instant::now();
+        let mut verdicts = Vec::new();
         let (mut result, context, mask) = match self.prepare(item, spec, fan_in).await {
             Ok(context) => {
-                let result = self.make(&context).await;
+                let result = self.gated(&context, &mut verdicts).await;
                 let mask = context.mask.clone();
                 (result, Some(context), mask)
             }
@@ -105,6 +109,7 @@ impl Run<'_> {
         self.hide_secrets(&mut result, &mask);
         let mut dry = DryRun {
             result,
+            verdicts,
             staged: None,
             would_publish: None,
         };
@@ -132,8 +137,42 @@ impl Run<'_> {
         }
     }
 
+    /// Asks the five questions; only then runs the job.
+    async fn gated(
+        &self,
+        context: &Arc<AttemptContext>,
+        verdicts: &mut Vec<Verdict>,
+    ) -> AttemptResult {
+        let stop = self.control.kill.child_token();
+        let asking = gate::ask(context, &*self.env.probes, &stop);
+        let asked = tokio::select! {
+            biased;
+            asked = asking => asked,
+            () = self.control.term.cancelled() => {
+                stop.cancel();
+                Err(Refusal::Stopped)
+            }
+        };
+        match asked {
+            Ok(passage) => {
+                verdicts.clone_from(&passage.verdicts);
+                let evidence = passage.evidence.encode();
+                let mut result = self.make(context, Arc::new(passage)).await;
+                result.evidence = Some(evidence);
+                result
+            }
+            Err(Refusal::No { failure, passage }) => {
+                let mut result = AttemptResult::from(failure);
+                result.evidence = Some(passage.evidence.encode());
+                verdicts.clone_from(&passage.verdicts);
+                result
+            }
+            Err(Refusal::Stopped) => AttemptResult::bare(self.released()),
+        }
+    }
+
     /// Runs the job, then checks and publishes what it claims.
-    async fn make(&self, context: &Arc<AttemptContext>) -> AttemptResult {
+    async fn make(&self, context: &Arc<AttemptContext>, passage: Arc<Passage>) -> AttemptResult {
         let running = AssertUnwindSafe(self.job.run(context, self.control)).catch_unwind();
         let mut result = match running.await {
             Ok(result) => result,
@@ -144,7 +183,7 @@ impl Run<'_> {
             .into(),
         };
         if let Outcome::Validated(claim) = result.outcome {
-            result.outcome = match self.finish(context, claim).await {
+            result.outcome = match self.finish(context, passage, claim).await {
                 Ok(outcome) => outcome,
                 Err(failure) => failure.into(),
             };
@@ -156,19 +195,23 @@ impl Run<'_> {
     async fn finish(
         &self,
         context: &Arc<AttemptContext>,
+        passage: Arc<Passage>,
         claim: OutputReport,
     ) -> Result<Outcome, Failure> {
         if self.control.kill.is_cancelled() {
             return Ok(self.released());
         }
         let (context, control, dry) = (Arc::clone(context), self.control.clone(), self.dry);
-        let work = move || match &context.output {
-            OutputPlace::File { .. } => finish_file(&context, claim, &control, dry),
-            OutputPlace::Table { table } => Ok(Outcome::Validated(OutputReport {
-                location: Some(table.clone()),
-                ..claim
-            })),
-            OutputPlace::Elsewhere => finish_elsewhere(&context, claim),
+        let work = move || {
+            gate::recheck(&passage)?;
+            match &context.output {
+                OutputPlace::File { .. } => finish_file(&context, claim, &control, dry),
+                OutputPlace::Table { table } => Ok(Outcome::Validated(OutputReport {
+                    location: Some(table.clone()),
+                    ..claim
+                })),
+                OutputPlace::Elsewhere => finish_elsewhere(&context, claim),
+            }
         };
         match self.blocking("publish", work).await? {
             Some(outcome) => outcome,

@@ -10,6 +10,7 @@ use secrecy::SecretString;
 
 use super::config::Config;
 use crate::attempt::{LogLimits, SecretResolver, WorkerEnv};
+use crate::gate::RealProbes;
 
 /// How long what a script leaves running may take to end by itself.
 const LINGER: Duration = Duration::from_secs(2);
@@ -37,6 +38,7 @@ pub(crate) fn worker_env(config: &Config) -> WorkerEnv {
         log_limits: LogLimits::default(),
         secrets: Arc::new(ProcessSecrets(SecretSource::from_process())),
         predicate,
+        probes: RealProbes::new(),
         linger: LINGER,
     }
 }

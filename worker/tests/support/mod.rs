@@ -17,10 +17,13 @@ use common::domain::{
     AttemptResult, Bounds, ChunkId, FailureClass, Fence, InputChunk, JobSpec, Outcome,
     OutputReport, WorkItem,
 };
-use common::flow::model::{Connection, ConnectionKind, Job, Location, Retry, Run};
+use common::flow::model::{Connection, ConnectionKind, Job, Location, Retry, Run, Verify};
 use secrecy::SecretString;
 use tempfile::TempDir;
+use tokio_util::sync::CancellationToken;
 use worker::attempt::{AttemptControl, LogLimits, SecretResolver, WorkerEnv, run_attempt};
+use worker::gate::probe::{DatabaseFound, FileFound};
+use worker::gate::{ProbeError, Probes, RealProbes};
 use worker::guard::{GuardHandle, GuardSettings};
 
 /// Longer than anything here takes on a busy machine.
@@ -103,6 +106,34 @@ pub(crate) fn input(dataset: &str, at: Location) -> InputChunk {
         validation: None,
         attempt: None,
         published_by: None,
+        verify: Default::default(),
+    }
+}
+
+/// Really looks at files; databases of these tests do not exist and answer all the same.
+pub(crate) struct FilesOnly(Arc<RealProbes>);
+
+#[async_trait::async_trait]
+impl Probes for FilesOnly {
+    async fn file(
+        &self,
+        root: &Path,
+        relative: &Path,
+        verify: Verify,
+        stop: &CancellationToken,
+    ) -> Result<FileFound, ProbeError> {
+        self.0.file(root, relative, verify, stop).await
+    }
+
+    async fn tree(&self, root: &Path) -> Result<Option<String>, ProbeError> {
+        self.0.tree(root).await
+    }
+
+    async fn database(&self, _: &str, table: Option<&str>) -> Result<DatabaseFound, ProbeError> {
+        Ok(DatabaseFound {
+            environment: None,
+            table: table.map(|_| true),
+        })
     }
 }
 
@@ -126,6 +157,7 @@ impl Bench {
                 "hunter2!x".to_owned(),
             )]))),
             predicate: |bounds| format!("{bounds:?}"),
+            probes: Arc::new(FilesOnly(RealProbes::new())),
             linger: Duration::from_millis(300),
         };
         let bench = Self {
@@ -141,6 +173,13 @@ impl Bench {
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
+    }
+
+    /// A file below the root of the connection `lake`, with its directories.
+    pub(crate) fn lake_file(&self, path: &str, content: &[u8]) {
+        let path = self.path("lake").join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, content).unwrap();
     }
 
     pub(crate) fn script(&self, name: &str, text: &str, mode: u32) {
@@ -253,6 +292,7 @@ pub(crate) fn spec(lake: &Path) -> JobSpec {
             silence_seconds: 25,
             kill_grace_seconds: 10,
             approve: false,
+            mixed_environments: false,
         },
         script_sha256: None,
         output_at: at("lake", Some("orders/{chunk}.csv"), None),

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use super::{Context, location, partition};
-use crate::flow::model::{Buffer, Connection, ConnectionKind, DataSet, Keep, Partition};
+use crate::flow::model::{Buffer, Connection, ConnectionKind, DataSet, Keep, Partition, Verify};
 use crate::flow::raw::{RawDataSet, RawInput, RawJob, RawLocation, RawPartition};
 use crate::flow::read::{At, NamedEntry, Place, Problems};
-use crate::flow::scalar::{InputChunks, KeepFor};
+use crate::flow::scalar::{InputChunks, KeepFor, VerifyWord};
 use crate::flow::tree::shorten;
 
 /// Where a data set's chunks come from.
@@ -62,6 +62,13 @@ fn build(
         partition,
         buffer,
         keep,
+        verify: raw
+            .verify
+            .as_ref()
+            .map_or_else(Verify::default, |verify| match verify.value {
+                VerifyWord::Checksum => Verify::Checksum,
+                VerifyWord::Size => Verify::Size,
+            }),
     })
 }
 

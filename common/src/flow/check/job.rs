@@ -7,7 +7,7 @@ use crate::flow::duration::format_duration;
 use crate::flow::model::{Input, Job, Mapping, Retry, Run};
 use crate::flow::raw::{RawInputs, RawJob, RawRetry, RawRun};
 use crate::flow::read::{At, NamedEntry, Place, Problems};
-use crate::flow::scalar::{InputChunks, Span, Text};
+use crate::flow::scalar::{Environments, InputChunks, Span, Text};
 use crate::flow::tree::shorten;
 
 /// How long an attempt may go on unheard unless its job says otherwise, in seconds.
@@ -87,6 +87,10 @@ fn build(
         silence_seconds,
         kill_grace_seconds,
         approve: raw.approve.as_ref().is_some_and(|approve| approve.value),
+        mixed_environments: raw
+            .environments
+            .as_ref()
+            .is_some_and(|given| given.value == Environments::Mixed),
     })
 }
 
@@ -131,6 +135,7 @@ fn inputs(
         built.push(Input {
             dataset: name.to_owned(),
             mapping,
+            accept_unvalidated: input.value.accept.is_written(),
         });
     }
     built

@@ -5,6 +5,7 @@
 
 mod connection;
 mod dataset;
+mod environment;
 mod graph;
 mod job;
 mod location;
@@ -104,6 +105,7 @@ pub(super) fn check(raw: &RawFlow, problems: &mut Problems<'_>) -> Option<Flow> 
         jobs: job::build_all(&context, problems),
     };
     graph::check(&context, &flow, problems);
+    environment::check(&context, &flow, problems);
     raw.flow.as_ref().map(|_| flow)
 }
 

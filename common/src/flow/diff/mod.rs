@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use self::shown::{
     buffer, inputs, keep, kind_word, limit, list, map, or_none, partition, place, retry, run,
-    seconds,
+    seconds, verify,
 };
 use super::model::{Connection, ConnectionKind, DataSet, Flow, Job, Keep, Location, Mapping, Pool};
 
@@ -316,6 +316,12 @@ fn dataset(changes: &mut Changes, name: &str, versions: &Versions<'_>, a: &DataS
         Effect::RemovesSooner
     };
     changes.field(&path("keep"), &keep(a.keep), &keep(b.keep), effect);
+    changes.field(
+        &path("verify"),
+        verify(a.verify),
+        verify(b.verify),
+        Effect::NewAttempts,
+    );
 }
 
 fn keeps_as_long(old: Keep, new: Keep) -> bool {
@@ -325,6 +331,9 @@ fn keeps_as_long(old: Keep, new: Keep) -> bool {
         (old, new) => old == new,
     }
 }
+
+/// How one field of a job is shown.
+type Shown = fn(&Job) -> String;
 
 fn job(changes: &mut Changes, name: &str, a: &Job, b: &Job) {
     let path = |key: &str| format!("jobs.{name}.{key}");
@@ -352,45 +361,29 @@ fn job(changes: &mut Changes, name: &str, a: &Job, b: &Job) {
         b.output.clone(),
         Effect::OrphansChunks,
     );
-    field("run", run(&a.run), run(&b.run), Effect::NewAttempts);
-    field("pools", list(&a.pools), list(&b.pools), Effect::NewAttempts);
-    field(
-        "connections",
-        list(&a.connections),
-        list(&b.connections),
-        Effect::NewAttempts,
-    );
-    field(
-        "labels",
-        list(&a.labels),
-        list(&b.labels),
-        Effect::NewAttempts,
-    );
-    field(
-        "priority",
-        a.priority.to_string(),
-        b.priority.to_string(),
-        Effect::NewAttempts,
-    );
-    field("retry", retry(a.retry), retry(b.retry), Effect::NewAttempts);
-    let timeout = |job: &Job| job.timeout_seconds.map_or("none".to_owned(), seconds);
-    field("timeout", timeout(a), timeout(b), Effect::NewAttempts);
-    field(
-        "silence",
-        seconds(a.silence_seconds),
-        seconds(b.silence_seconds),
-        Effect::NewAttempts,
-    );
-    field(
-        "kill_grace",
-        seconds(a.kill_grace_seconds),
-        seconds(b.kill_grace_seconds),
-        Effect::NewAttempts,
-    );
-    field(
-        "approve",
-        a.approve.to_string(),
-        b.approve.to_string(),
-        Effect::NewAttempts,
-    );
+    let plain: [(&str, Shown); 11] = [
+        ("run", |job| run(&job.run)),
+        ("pools", |job| list(&job.pools)),
+        ("connections", |job| list(&job.connections)),
+        ("labels", |job| list(&job.labels)),
+        ("priority", |job| job.priority.to_string()),
+        ("retry", |job| retry(job.retry)),
+        ("timeout", |job| {
+            job.timeout_seconds.map_or("none".to_owned(), seconds)
+        }),
+        ("silence", |job| seconds(job.silence_seconds)),
+        ("kill_grace", |job| seconds(job.kill_grace_seconds)),
+        ("approve", |job| job.approve.to_string()),
+        ("environments", |job| {
+            if job.mixed_environments {
+                "mixed"
+            } else {
+                "same"
+            }
+            .to_owned()
+        }),
+    ];
+    for (name, shown) in plain {
+        field(name, shown(a), shown(b), Effect::NewAttempts);
+    }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::flow::duration::format_duration;
 use crate::flow::model::{
     Buffer, ChunkSize, Connection, ConnectionKind, Input, Keep, Location, Mapping, Partition,
-    Retry, Run,
+    Retry, Run, Verify,
 };
 
 pub(super) fn or_none(text: &Option<String>) -> String {
@@ -94,6 +94,13 @@ pub(super) fn buffer(buffer: Buffer) -> String {
     )
 }
 
+pub(super) fn verify(verify: Verify) -> &'static str {
+    match verify {
+        Verify::Checksum => "checksum",
+        Verify::Size => "size",
+    }
+}
+
 pub(super) fn keep(keep: Keep) -> String {
     match keep {
         Keep::Forever => "forever".to_owned(),
@@ -105,9 +112,16 @@ pub(super) fn keep(keep: Keep) -> String {
 pub(super) fn inputs(inputs: &[Input]) -> String {
     let shown: Vec<String> = inputs
         .iter()
-        .map(|input| match input.mapping {
-            Mapping::SameKey => quote(&input.dataset),
-            Mapping::All => format!("all of {}", quote(&input.dataset)),
+        .map(|input| {
+            let shown = match input.mapping {
+                Mapping::SameKey => quote(&input.dataset),
+                Mapping::All => format!("all of {}", quote(&input.dataset)),
+            };
+            if input.accept_unvalidated {
+                format!("{shown} (unvalidated accepted)")
+            } else {
+                shown
+            }
         })
         .collect();
     format!("[{}]", shown.join(", "))

@@ -25,7 +25,7 @@ jobs:
 "#;
 
 /// What is replaced, by what, and the one change that follows.
-const CASES: [(&str, &str, &str, Effect); 23] = [
+const CASES: [(&str, &str, &str, Effect); 26] = [
     (
         "u@h:5432/d?a=1",
         "v@h:5432/d?b=2",
@@ -108,6 +108,24 @@ const CASES: [(&str, &str, &str, Effect); 23] = [
         "script: b }",
         "script: b }, labels: [x]",
         "jobs.two.labels",
+        NewAttempts,
+    ),
+    (
+        "script: b }",
+        "script: b }, environments: mixed",
+        "jobs.two.environments",
+        NewAttempts,
+    ),
+    (
+        "input: mid",
+        "input: { dataset: mid, accept: unvalidated }",
+        "jobs.two.input",
+        NewAttempts,
+    ),
+    (
+        "keep: 7d",
+        "keep: 7d, verify: size",
+        "datasets.end.verify",
         NewAttempts,
     ),
     (

@@ -309,6 +309,26 @@ fn partitions() {
 }
 
 #[test]
+fn a_job_reads_and_writes_one_environment_unless_it_says_otherwise() {
+    let text = RIGHT.replace("root: /data }", "root: /data, environment: dev }");
+    let problems = parse_flow(&text, "w.yaml").unwrap_err();
+    let messages: Vec<String> = problems.iter().map(ToString::to_string).collect();
+    assert_eq!(messages.len(), 2, "{messages:?}");
+    assert!(
+        messages[0].contains("job \"extract\" reads environment \"prod\""),
+        "{messages:?}"
+    );
+    assert!(messages[0].contains("environments: mixed"), "{messages:?}");
+    let mixed = text
+        .replace(
+            "connections: [api] }",
+            "connections: [api], environments: mixed }",
+        )
+        .replace("script: l.sh } }", "script: l.sh }, environments: mixed }");
+    parse_flow(&mixed, "w.yaml").unwrap();
+}
+
+#[test]
 fn buffers_and_keeping() {
     let mid = "{fence}.csv\" } }";
     let end = "end: { at: { connection: db, table: public.e } }";
@@ -335,6 +355,8 @@ fn jobs() {
         "input: mid" => "input: «[]", "at least one";
         "input: mid" => "input: [mid, «5]", "jobs.load.input[1] is the number 5";
         "chunks: all }" => "chunks: «some }", "one of all and same";
+        "chunks: all }" => "chunks: all, accept: «anything }", "unvalidated";
+        "run: { script: l.sh }" => "run: { script: l.sh }, environments: «both", "one of same and mixed";
         "script: l.sh" => "script: «/bin/sh", "is absolute";
         "script: l.sh" => "script: «../l.sh", "leads out of it with ..";
         "script: l.sh" => "script: «~/l.sh", "begins with ~";

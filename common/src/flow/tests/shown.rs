@@ -118,6 +118,7 @@ fn changes_are_listed_with_what_they_mean() {
         .replace("/data/lake, min_free: 10GB", "/data2/lake, min_free: 20GB")
         .replace("loader:${secret:DWH_PASSWORD}", "writer:${secret:DWH_PASSWORD}")
         .replace("page_size: 500", "page_size: 100")
+        .replace("environment: prod }", "environment: test }")
         .replace("limit: 10 }", "limit: 4 }")
         .replace("chunks: 10000", "chunks: 20000")
         .replace("keep: 7d", "keep: 1d")
