@@ -1,5 +1,6 @@
 //! `explain`: everything about one chunk, data set or pool, in plain words.
 
+mod card;
 pub mod chunk;
 pub mod data_set;
 pub mod pool;

@@ -4,6 +4,7 @@
 //! and the dashboard. Must never write, and never decide what workers do; the derivations in
 //! `state`, `obstacle` and `why` are pure.
 
+pub mod card;
 pub mod chunk;
 pub mod chunks;
 pub mod connect;

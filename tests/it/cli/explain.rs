@@ -1,10 +1,10 @@
 //! `explain` and `logs`: why a chunk is where it is, in plain words, and what happened to it.
 
-use common::domain::{AttemptResult, FailureClass, Outcome};
+use common::domain::{AttemptResult, Evidence, FailureClass, InputEvidence, Outcome, Validation};
 use coordinator::cli::Exit;
 
 use super::support::{end, masked, masked_json, ok, run};
-use crate::harness::{Role, Shape, TestDb, TestLeader, TestWorker, failed};
+use crate::harness::{Role, Shape, TestDb, TestLeader, TestWorker, failed, validated};
 
 /// The `why` line of a chunk.
 async fn why(db: &TestDb, chunk: &str) -> String {
@@ -198,4 +198,98 @@ async fn a_log_is_shown_as_text_and_says_where_the_whole_of_it_is() {
     assert_eq!(none.exit, Exit::NotFound);
     let quiet = run(&db, Role::Viewer, "logs mid/00001 --attempt 1 -q").await;
     assert_eq!(quiet.err, "");
+}
+
+#[tokio::test]
+async fn the_five_questions_are_answered_then_and_now() {
+    let db = TestDb::new().await;
+    Shape::chain(2).build(&db).await;
+    let leader = TestLeader::start(&db).await;
+    let worker = TestWorker::start(&db, "w1", 1).await;
+    leader.passes().await;
+    let mid = worker.claim_one().await;
+    assert_eq!((mid.dataset.as_str(), mid.key.as_str()), ("mid", "00001"));
+    let sum = "ab".repeat(32);
+    let mut made = validated(&mid);
+    let Outcome::Validated(report) = &mut made.outcome else {
+        panic!("a good end")
+    };
+    report.checksum = Some(format!("sha256:{sum}"));
+    report.validation = Some(Validation {
+        format: Some("csv".into()),
+        rows: Some(10),
+        ..Validation::default()
+    });
+    end(&worker, &mid, made).await;
+    let dst = worker.claim_one().await;
+    let input = &dst.inputs[0];
+    assert_eq!(
+        (
+            input.attempt,
+            input.published_by.as_deref(),
+            input.connection.as_deref()
+        ),
+        (Some(1), Some("w1"), Some("lake"))
+    );
+    assert!(
+        input
+            .validation
+            .as_ref()
+            .is_some_and(|text| text.contains("csv"))
+    );
+    let mut made = validated(&dst);
+    made.evidence = Some(
+        Evidence {
+            ms: 12,
+            inputs: vec![InputEvidence {
+                how: "pub sum stat rules share".into(),
+                n: 1,
+                bytes: Some(1000),
+                sum: Some(sum[..16].to_owned()),
+            }],
+        }
+        .encode(),
+    );
+    end(&worker, &dst, made).await;
+    let ran = run(&db, Role::Viewer, "explain dst/00001").await;
+    insta::assert_snapshot!("five_questions", ran.shown());
+    ok(&db, "resubmit mid/00001").await;
+    // Behind the other chunk now.
+    worker.drain(1).await;
+    let ran = run(&db, Role::Viewer, "explain dst/00001 -o json").await;
+    let rows = ran.json()["questions"]["cards"][0]["rows"].clone();
+    assert_eq!(rows[1]["question"], "right_data");
+    assert_eq!(
+        (&rows[1]["then"], &rows[1]["now"]),
+        (&"yes".into(), &"no".into())
+    );
+    assert_eq!(rows[1]["now_words"], "stale: generation 2 is published");
+}
+
+#[tokio::test]
+async fn a_refusal_costs_no_retry_and_waits_for_a_person_or_for_time() {
+    let db = TestDb::new().await;
+    Shape::chain(1)
+        .with(
+            "extract",
+            "retry: { attempts: 1, backoff: 1h, max_backoff: 2h }",
+        )
+        .build(&db)
+        .await;
+    let leader = TestLeader::start(&db).await;
+    let worker = TestWorker::start(&db, "w1", 1).await;
+    leader.passes().await;
+    let item = worker.claim_one().await;
+    end(&worker, &item, failed(FailureClass::Gate)).await;
+    let line = why(&db, "mid/00001").await;
+    assert!(line.contains("made to fail: gate"), "{line}");
+    let charged = "select charged from odf.chunk_state join odf.data_chunk using (chunk_id) where key = '00001' and attempt_no > 0";
+    assert_eq!(db.scalar::<i32>(charged).await, 0);
+    db.advance(std::time::Duration::from_hours(3)).await;
+    leader.passes().await;
+    let item = worker.claim_one().await;
+    end(&worker, &item, failed(FailureClass::Refused)).await;
+    let line = why(&db, "mid/00001").await;
+    assert!(line.contains("a person decides"), "{line}");
+    assert_eq!(db.scalar::<i32>(charged).await, 0);
 }

@@ -8,6 +8,7 @@ use crate::cli::chunks::tone;
 use crate::cli::failure::Failure;
 use crate::cli::output::{Grid, Page, Shown, Tone, cell, tame, toned};
 use crate::cli::words;
+use crate::read::card::{self, Card};
 use crate::read::chunk::{self, ChunkFacts, Found, NeighbourFacts};
 use crate::read::history::{self, AttemptRow, PublicationRow};
 use crate::read::obstacle::Reason;
@@ -26,6 +27,7 @@ pub struct ChunkExplained {
     why: Reason,
     #[serde(flatten)]
     facts: ChunkFacts,
+    questions: Card,
     attempts_kept: Vec<AttemptRow>,
     publications: Vec<PublicationRow>,
 }
@@ -34,6 +36,7 @@ pub struct ChunkExplained {
 pub(crate) async fn explain(db: &PgPool, found: Found) -> Result<ChunkExplained, Failure> {
     let fleet = status::fleet(db).await?;
     let facts = chunk::facts(db, found.chunk_id).await?;
+    let questions = card::card(db, found.chunk_id).await?;
     let attempts_kept = history::attempts(db, found.chunk_id, None, SHOWN).await?;
     let publications = history::publications(db, found.chunk_id, SHOWN).await?;
     let sets = status::data_sets(db, Some(&found.flow)).await?;
@@ -54,6 +57,7 @@ pub(crate) async fn explain(db: &PgPool, found: Found) -> Result<ChunkExplained,
         name,
         why,
         facts,
+        questions,
         attempts_kept,
         publications,
     })
@@ -84,6 +88,7 @@ impl Shown for ChunkExplained {
                 facts.whole_consumers.join(", ")
             ));
         }
+        super::card::show(&self.questions, page);
         self.attempts(page);
         self.published(page);
     }
