@@ -22,6 +22,7 @@ pub mod output;
 pub mod pause;
 pub mod plan;
 pub mod pools;
+pub mod postmortem;
 pub mod request;
 pub mod scale;
 pub mod selector;
@@ -130,6 +131,8 @@ pub enum Command {
     Logs(logs::Args),
     /// What failed, grouped by cause
     Failures(failures::Args),
+    /// The story of an outage as Markdown: causes, chunks, actions, the five questions
+    Postmortem(postmortem::Args),
     /// Workers and what they run
     Workers(workers::Args),
     /// Pools, their limits and what runs under them
@@ -252,6 +255,7 @@ async fn dispatch(command: Command, session: &mut Session) -> Result<Exit, Failu
         Command::Explain(args) => explain::run(args, session).await,
         Command::Logs(args) => logs::run(args, session).await,
         Command::Failures(args) => failures::run(args, session).await,
+        Command::Postmortem(args) => postmortem::run(args, session).await,
         Command::Workers(args) => workers::run(args, session).await,
         Command::Pools(args) => pools::run(args, session).await,
         Command::Events(args) => events::run(args, session).await,

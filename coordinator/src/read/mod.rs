@@ -18,6 +18,7 @@ pub mod history;
 pub mod loops;
 pub mod obstacle;
 pub mod pools;
+pub mod postmortem;
 pub mod running;
 pub mod state;
 pub mod status;

@@ -5,6 +5,7 @@ mod errors;
 mod example;
 mod explain;
 mod lists;
+mod postmortem;
 mod status;
 mod support;
 mod verbs;
