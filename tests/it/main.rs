@@ -40,6 +40,7 @@ mod plan;
 mod plans_of_functions;
 mod reconcile;
 mod register;
+mod replan;
 mod requests;
 mod retry;
 mod roles;

@@ -1,6 +1,6 @@
 -- Everything about one chunk that its explanation rests on, in one snapshot.
 select c.chunk_id, c.ordinal, c.bounds, c.est_rows, c.est_bytes, p.chunks as plan_chunks, p.version as plan_version,
-       s.status::text as stored, s.attempt_no, s.charged, s.lost, s.generation, s.last_fence, s.rows_out, s.bytes_out,
+       s.status::text as stored, s.attempt_no - c.attempt_base as attempt_no, s.charged, s.lost, s.generation, s.last_fence, s.rows_out, s.bytes_out,
        s.retry_at, s.reason, s.changed_at,
        (select jsonb_build_object('worker', w.name, 'host', x.host, 'session_state', x.state, 'attempt', l.attempt, 'fence', l.fence,
                'claimed_at', l.claimed_at, 'abort', l.abort, 'abort_why', l.abort_why, 'rows', l.rows_done, 'bytes', l.bytes_done)
