@@ -17,6 +17,7 @@ pub mod history;
 pub mod loops;
 pub mod obstacle;
 pub mod pools;
+pub mod retired;
 pub mod running;
 pub mod state;
 pub mod status;
