@@ -21,6 +21,7 @@ pub mod retired;
 pub mod running;
 pub mod state;
 pub mod status;
+pub mod url;
 pub mod why;
 pub mod workers;
 
