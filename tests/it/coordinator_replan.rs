@@ -10,6 +10,8 @@ const TWENTY: &str = "{ key: id, chunks: 20 }";
 async fn recut() -> (Site, Daemon) {
     let site = Site::with_items(1000).await;
     site.apply(&chain(TEN)).await.ok();
+    let early = replan(&site, &["--yes"]).await.failed(4);
+    assert!(early.contains("has no plan yet"), "{early}");
     let coordinator = site.serve(10).await;
     site.planned("dst").await;
     (site, coordinator)

@@ -6,7 +6,7 @@ use common::store::{Settled, StoreError};
 use tokio::task::JoinSet;
 
 use crate::harness::flow::source_chunk;
-use crate::harness::{TestWorker, eventually, failed};
+use crate::harness::{Shape, TestDb, TestLeader, TestWorker, eventually, failed};
 use crate::replan_support::*;
 
 #[tokio::test]
@@ -311,4 +311,25 @@ async fn a_claim_at_the_moment_of_consent_is_counted_or_gets_nothing() {
         leader.passes().await;
         sound(&db).await;
     }
+}
+
+#[tokio::test]
+async fn paths_that_are_numbered_keep_only_chunks_whose_number_stays() {
+    let db = TestDb::new().await;
+    let path = "at: { connection: lake, path: \"mid/{ordinal}.{fence}\" }";
+    Shape::single(4).set("mid", path).build(&db).await;
+    let leader = TestLeader::start(&db).await;
+    let worker = TestWorker::start(&db, "w1", 4).await;
+    leader.passes().await;
+    assert_eq!(worker.drain(4).await, 4);
+    // 1 and 2 stay where they were, 4 moves to the third place.
+    let cut = [source_chunk(1), source_chunk(2), source_chunk(4)];
+    replan(&db, &leader, "src", &cut).await;
+    leader.passes().await;
+    assert_eq!(worker.drain(4).await, 1, "mid/00004 alone is made again");
+    let attempt: i32 = db
+        .scalar("select attempt from odf.publication order by published_at desc limit 1")
+        .await;
+    assert_eq!(attempt, 2, "above every attempt that published at mid/3");
+    sound(&db).await;
 }
