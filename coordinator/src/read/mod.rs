@@ -17,9 +17,11 @@ pub mod history;
 pub mod loops;
 pub mod obstacle;
 pub mod pools;
+pub mod retired;
 pub mod running;
 pub mod state;
 pub mod status;
+pub mod url;
 pub mod why;
 pub mod workers;
 
