@@ -47,6 +47,9 @@ pub const API: &[(&str, &str)] = api![
     "sweep",
     "passes",
     "plan",
+    "replan",
+    "prepare_plans",
+    "switch_plans",
     "apply_flow",
     "operate",
     "select_chunks",
@@ -147,7 +150,8 @@ pub async fn install(url: &str) -> Result<Installed, InstallError> {
     // Our own client first: it says best what is wrong with a url, a server or a login.
     let session = endpoint::connect(&SecretString::from(url.to_owned()), &settings).await?;
     session.close().await;
-    let options: PgConnectOptions = url.parse().map_err(InstallError::Database)?;
+    let options: PgConnectOptions =
+        crate::read::url::parsed(url)?.map_err(InstallError::Database)?;
     let mut connection = options
         .application_name("odf-init")
         .disable_statement_logging()

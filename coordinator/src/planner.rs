@@ -74,6 +74,52 @@ impl Planner {
         };
         Ok(split::split(request, sink).await?)
     }
+
+    /// Splits a data set into a plan that was just begun.
+    ///
+    /// # Errors
+    /// Where the control database did not take it; what the source cannot do is [`Written::Failed`].
+    pub async fn write(
+        &self,
+        proof: &LeaderProof,
+        plan: i64,
+        name: &str,
+        spec: &DataSet,
+        connection: Option<&Connection>,
+    ) -> Result<Written, StoreError> {
+        let Some(connection) = connection else {
+            let name = &spec.at.connection;
+            let text = format!("its connection {name:?} is not declared");
+            return Ok(Written::Failed(text));
+        };
+        let mut sink = PlanSink::new(proof, plan);
+        let split = self.split(name, spec, connection, &mut sink).await;
+        Ok(match (split, sink.failed()) {
+            (Ok(summary), _) => Written::Whole {
+                chunks: sink.written(),
+                notes: summary.notes,
+            },
+            // Two chunks of one name are the source's doing, everything else is ours.
+            (Err(_), Some(error)) if !matches!(error, StoreError::Refused(_)) => {
+                return Err(error.clone());
+            }
+            (Err(error), _) => Written::Failed(format!("{error:#}")),
+        })
+    }
+}
+
+/// What splitting into a plan came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Written {
+    /// All of it is written; it is not sealed yet.
+    Whole {
+        /// How many chunks.
+        chunks: i64,
+        /// What to know about it.
+        notes: Vec<String>,
+    },
+    /// It cannot be split as things are, and why.
+    Failed(String),
 }
 
 fn endpoint_of(secrets: &SecretSource, connection: &Connection) -> anyhow::Result<Endpoint> {

@@ -86,7 +86,7 @@ begin
     into v_sessions, v_slots
     from worker_session s join worker w using (worker_id) where s.state in ('active', 'silent');
   select array_agg(l.lane_id order by l.priority desc, l.depth desc, l.lane_id),
-         array_agg(not l.paused and l.blocked is null and not j.retired order by l.priority desc, l.depth desc, l.lane_id)
+         array_agg(not l.paused and l.blocked is null and l.replan_id is null and not j.retired order by l.priority desc, l.depth desc, l.lane_id)
     into v_lanes, v_open
     from lane l join job j using (job_id);
   v_ns := coalesce(cardinality(v_sessions), 0);

@@ -2,7 +2,7 @@
 -- written; a request row is queued for each chunk and all of a statement are applied set-wise.
 create or replace view odf.chunk as
   select f.name as flow, d.name as dataset, c.key, d.name || '/' || c.key as name,
-         odf.shown_status(c.chunk_id, s.status) as status, c.ordinal, s.attempt_no as attempts, s.charged, s.generation,
+         odf.shown_status(c.chunk_id, s.status) as status, c.ordinal, s.attempt_no - c.attempt_base as attempts, s.charged, s.generation,
          s.rows_out as rows, s.bytes_out as bytes, s.reason, s.retry_at, s.changed_at, c.bounds, c.chunk_id
     from odf.data_set d
     join odf.flow f using (flow_id)

@@ -38,7 +38,7 @@ begin
   for l in
     select a.lane_id, a.slots, n.floor_seq, n.job_id, d.buffer_chunks, d.buffer_bytes
       from allotment a join lane n using (lane_id) join job j using (job_id) join data_set d using (data_set_id)
-     where a.session_id = p_session and a.slots > 0 and not n.paused and n.blocked is null
+     where a.session_id = p_session and a.slots > 0 and not n.paused and n.blocked is null and n.replan_id is null
      order by n.priority desc, n.depth desc, n.lane_id
   loop
     exit when v_left <= 0;
@@ -192,11 +192,12 @@ begin
      where i.data_set_id = p_data_set and i.mapping = 'same_key' and not j.retired), 0);
 end $$;
 
--- For inputs taken whole: how often chunks of each were published, so that a later publication shows.
+-- For inputs taken whole: how often chunks of each were published, so that a later publication shows. Never
+-- falls: what left with an old plan stays counted, and a new plan counts one.
 create or replace function odf.fan_in_mark(p_job int) returns bigint[]
 language plpgsql security definer set search_path = odf, pg_temp as $$
 begin
   return array(
-    select coalesce((select sum(generations) from progress_now p where p.data_set_id = i.data_set_id), 0)::bigint
-      from job_input i where i.job_id = p_job and i.mapping = 'all' order by i.position);
+    select (d.mark_base + coalesce((select sum(generations) from progress_now p where p.data_set_id = i.data_set_id), 0))::bigint
+      from job_input i join data_set d using (data_set_id) where i.job_id = p_job and i.mapping = 'all' order by i.position);
 end $$;

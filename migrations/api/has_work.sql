@@ -29,7 +29,7 @@ begin
     from worker_session s join worker w using (worker_id) where s.session_id = p_session;
   return exists (
     select from lane l
-     where not l.paused and l.blocked is null and l.labels <@ v_labels
+     where not l.paused and l.blocked is null and l.replan_id is null and l.labels <@ v_labels
        and v_slots > coalesce((select a.slots from allotment a where a.session_id = p_session and a.lane_id = l.lane_id), 0)
        and exists (select from ready r where r.lane_id = l.lane_id and r.seq >= l.floor_seq)
        and not exists (select from lane_pool m join pool p using (pool_id)

@@ -14,7 +14,7 @@ begin
   end if;
   if d.plan_id is not null then
     raise exception 'data set % has a sealed plan', d.name
-      using errcode = 'OD011', hint = 'A sealed plan is never recomputed: its chunks are what was and will be moved.';
+      using errcode = 'OD011', hint = 'A sealed plan is never recomputed; another one replaces it: coordinator replan ' || d.name;
   end if;
   -- Locked, so that a batch of the interrupted writer is in before its chunks are deleted, or refused.
   select plan_id into v_left from plan where data_set_id = p_data_set and state = 'writing' for update;
@@ -49,16 +49,25 @@ language plpgsql security definer set search_path = odf, pg_temp as $$
 declare
   v_set int;
   v_n bigint;
+  v_old bigint;
+  v_numbered boolean;
 begin
   select data_set_id into v_set from plan where plan_id = p_plan and state = 'writing' for key share;
   if not found then
     raise exception 'plan % is not being written any more', p_plan
       using errcode = 'OD012', hint = 'Another coordinator took the split over, or its flow was applied anew.';
   end if;
-  insert into data_chunk (plan_id, data_set_id, ordinal, key, bounds, est_rows, est_bytes)
+  -- Where a plan is in force this one is to replace it: what equals a chunk of that one is kept. A made
+  -- data set whose paths are numbered keeps only those whose number stays (see derive_prepared).
+  select plan_id, coalesce(spec #>> '{at,path}', '') like '%{ordinal}%' and exists (select from job j where j.data_set_id = v_set and not j.retired)
+    into v_old, v_numbered from data_set where data_set_id = v_set;
+  insert into data_chunk (plan_id, data_set_id, ordinal, key, bounds, est_rows, est_bytes, kept_id)
   select p_plan, v_set, p_after + b.n, b.item ->> 'key', b.item -> 'bounds',
-         (b.item ->> 'est_rows')::bigint, (b.item ->> 'est_bytes')::bigint
-    from jsonb_array_elements(p_batch) with ordinality as b(item, n) order by b.n;
+         (b.item ->> 'est_rows')::bigint, (b.item ->> 'est_bytes')::bigint, o.chunk_id
+    from jsonb_array_elements(p_batch) with ordinality as b(item, n)
+    left join data_chunk o on o.plan_id = v_old and o.key = b.item ->> 'key' and o.bounds = b.item -> 'bounds'
+                          and (not v_numbered or o.ordinal = p_after + b.n)
+   order by b.n;
   get diagnostics v_n = row_count;
   return v_n;
 exception when unique_violation then
@@ -122,7 +131,12 @@ begin
     return true;
   end if;
   select job_id into v_job from job where data_set_id = p_data_set and not retired;
-  if not found or exists (select from job_input i join data_set x using (data_set_id) where i.job_id = v_job and x.plan_id is null) then
+  if not found then
+    return false;
+  end if;
+  -- Locked, so that no new plan of an input takes force between this look at it and the edges to it.
+  perform from data_set where data_set_id in (select i.data_set_id from job_input i where i.job_id = v_job) order by data_set_id for share;
+  if exists (select from job_input i join data_set x using (data_set_id) where i.job_id = v_job and x.plan_id is null) then
     return false;
   end if;
   select x.plan_id into v_first from job_input i join data_set x using (data_set_id)

@@ -32,6 +32,7 @@ const OF_READERS: &[&str] = &[
     "select_chunks",
     "pool_limit",
     "unconsumed",
+    "replan_now",
 ];
 const OF_OPERATOR: &[&str] = &[
     "scale",
@@ -41,6 +42,9 @@ const OF_OPERATOR: &[&str] = &[
     "approve",
     "request",
     "apply_flow",
+    "ask_replan",
+    "confirm_replan",
+    "withdraw_replan",
     "peek",
     "peek_inputs",
 ];
@@ -66,6 +70,11 @@ const OF_LEADER: &[&str] = &[
     "derive_plan",
     "unplanned",
     "plan_failed",
+    "open_replans",
+    "begin_replan",
+    "prepare_replan",
+    "switch_plans",
+    "fail_replan",
 ];
 
 fn allowed(role: Role) -> BTreeSet<&'static str> {

@@ -213,6 +213,22 @@ impl ControlDb {
         read("pinned_scripts", answer)
     }
 
+    /// How many chunks the plan in force of every planned data set of a flow has.
+    ///
+    /// # Errors
+    /// As every call.
+    pub async fn planned_chunks(&self, flow: &str) -> Result<BTreeMap<String, i64>, StoreError> {
+        let answer = self
+            .call(
+                "SELECT coalesce(jsonb_object_agg(d.name, p.chunks), '{}') \
+                 FROM odf.data_set d JOIN odf.flow f USING (flow_id) JOIN odf.plan p USING (plan_id) \
+                 WHERE f.name = $1 AND NOT d.retired",
+                &[(&flow, Type::TEXT)],
+            )
+            .await?;
+        read("planned_chunks", answer)
+    }
+
     /// Limits that `scale` set in a flow: pool, the operator's limit, the file's; `None` is unlimited.
     ///
     /// # Errors

@@ -9,6 +9,7 @@ pub mod error;
 pub mod lead;
 pub mod peek;
 pub mod plan;
+pub mod replan;
 pub mod session;
 
 use std::time::Duration;

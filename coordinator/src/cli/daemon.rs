@@ -88,8 +88,8 @@ pub(super) async fn apply(args: apply::ApplyArgs, session: &mut Session) -> Resu
     }
     let asks = preview.needs_consent() && session.out.interactive && !args.yes && !args.dry_run;
     if asks {
-        for change in &preview.report().changes {
-            session.out.say(format!("  {change}"));
+        for line in preview.report().lines() {
+            session.out.say(line);
         }
         if !session.out.ask("apply these changes?")? {
             return Err(Failure::new(Exit::Refused, "nothing was changed"));

@@ -23,6 +23,7 @@ pub mod pause;
 pub mod plan;
 pub mod pools;
 pub mod postmortem;
+pub mod replan;
 pub mod request;
 pub mod scale;
 pub mod selector;
@@ -121,6 +122,7 @@ pub enum Command {
     Serve(serve::ServeArgs),
     Plan(plan::PlanArgs),
     Apply(apply::ApplyArgs),
+    Replan(replan::Args),
     /// Where every data set stands, how fast it goes and what keeps it
     Status(status::Args),
     /// List chunks
@@ -250,6 +252,7 @@ async fn dispatch(command: Command, session: &mut Session) -> Result<Exit, Failu
         Command::Serve(args) => daemon::serve(args, session).await,
         Command::Plan(args) => daemon::plan(args, session).await,
         Command::Apply(args) => daemon::apply(args, session).await,
+        Command::Replan(args) => replan::run(args, session).await,
         Command::Status(args) => status::run(args, session).await,
         Command::Chunks(args) => chunks::run(args, session).await,
         Command::Explain(args) => explain::run(args, session).await,

@@ -26,6 +26,8 @@ pub struct Found {
     pub dataset: String,
     /// Its name there.
     pub key: String,
+    /// Whether it left with a plan that was replaced.
+    pub retired: bool,
 }
 
 /// Finds a chunk of the plan in force by its data set and key.
@@ -40,7 +42,7 @@ pub async fn find(
 ) -> Result<Found, ReadError> {
     let set = data_set::find(db, flow, dataset).await?;
     let found: Option<Found> = sqlx::query_as(
-        "select c.chunk_id, c.data_set_id, c.plan_id, c.ordinal, f.name as flow, d.name as dataset, c.key \
+        "select c.chunk_id, c.data_set_id, c.plan_id, c.ordinal, f.name as flow, d.name as dataset, c.key, false as retired \
            from odf.data_set d join odf.flow f using (flow_id) join odf.data_chunk c on c.plan_id = d.plan_id \
           where d.data_set_id = $1 and c.key = $2 \
             and exists (select from odf.chunk_state s where s.chunk_id = c.chunk_id)",
@@ -72,6 +74,47 @@ pub async fn find(
         message: format!("no chunk {dataset}/{key}"),
         hint: Some(hint),
     })
+}
+
+/// Finds a chunk in any plan: of the version that is named, or else in force, or else the one of that
+/// name that left last.
+///
+/// # Errors
+/// [`ReadError::NotFound`] where there is none.
+pub async fn find_anywhere(
+    db: &PgPool,
+    flow: Option<&str>,
+    dataset: &str,
+    key: &str,
+    plan: Option<i32>,
+) -> Result<Found, ReadError> {
+    let in_force = find(db, flow, dataset, key).await;
+    if plan.is_none() && !matches!(in_force, Err(ReadError::NotFound { .. })) {
+        return in_force;
+    }
+    let set = data_set::find(db, flow, dataset).await?;
+    let found: Option<Found> = sqlx::query_as(
+        "select c.chunk_id, c.data_set_id, c.plan_id, c.ordinal, f.name as flow, d.name as dataset, c.key, p.state = 'retired' as retired \
+           from odf.data_set d join odf.flow f using (flow_id) \
+           join odf.plan p on p.data_set_id = d.data_set_id and (p.state = 'retired' or p.plan_id = d.plan_id) \
+           join odf.data_chunk c on c.plan_id = p.plan_id and c.key = $2 \
+          where d.data_set_id = $1 and ($3::int is null or p.version = $3) order by p.version desc limit 1",
+    )
+    .bind(set.data_set_id)
+    .bind(key)
+    .bind(plan)
+    .fetch_optional(db)
+    .await?;
+    match (found, plan) {
+        (Some(found), _) => Ok(found),
+        (None, None) => in_force,
+        (None, Some(version)) => Err(ReadError::NotFound {
+            message: format!("no chunk {dataset}/{key} in plan {version}"),
+            hint: Some(format!(
+                "a chunk that a later plan kept is found there: coordinator explain {dataset}/{key}"
+            )),
+        }),
+    }
 }
 
 /// A live lease.
@@ -191,6 +234,8 @@ pub struct ChunkFacts {
     pub consumers: Vec<NeighbourFacts>,
     /// Jobs that take its whole data set.
     pub whole_consumers: Vec<String>,
+    /// Retired plans that a chunk of the same name left with.
+    pub earlier: Vec<i32>,
     /// Chunks before it in its lane's queue; none where it is not among the first 10,000.
     pub ahead: Option<i64>,
 }
@@ -221,6 +266,7 @@ struct Row {
     inputs: Json<Vec<NeighbourFacts>>,
     consumers: Json<Vec<NeighbourFacts>>,
     whole_consumers: Vec<String>,
+    earlier: Vec<i32>,
     ahead: Option<i64>,
 }
 
@@ -258,6 +304,7 @@ pub async fn facts(db: &PgPool, chunk_id: i64) -> Result<ChunkFacts, ReadError> 
         inputs: row.inputs.0,
         consumers: row.consumers.0,
         whole_consumers: row.whole_consumers,
+        earlier: row.earlier,
         ahead: row.ahead,
     })
 }

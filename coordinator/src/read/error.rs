@@ -93,7 +93,7 @@ impl ReadError {
 }
 
 /// The operators' functions; what else is refused is reading.
-const VERBS: [&str; 7] = [
+const VERBS: [&str; 10] = [
     "scale",
     "scale_worker",
     "drain_worker",
@@ -101,6 +101,9 @@ const VERBS: [&str; 7] = [
     "request",
     "approve",
     "apply_flow",
+    "ask_replan",
+    "confirm_replan",
+    "withdraw_replan",
 ];
 
 impl From<sqlx::Error> for ReadError {

@@ -19,9 +19,11 @@ pub mod loops;
 pub mod obstacle;
 pub mod pools;
 pub mod postmortem;
+pub mod retired;
 pub mod running;
 pub mod state;
 pub mod status;
+pub mod url;
 pub mod why;
 pub mod workers;
 

@@ -107,7 +107,7 @@ pub fn standing(set: &DataSetFacts, fleet: &FleetFacts) -> Standing {
             None => State::Idle,
             Some("paused" | "limit_zero") => State::Paused,
             Some("blocked" | "buffer_full") => State::Blocked,
-            Some("pool_full" | "workers_full") => State::Waiting,
+            Some("pool_full" | "workers_full" | "replanning") => State::Waiting,
             Some(_) => State::Stalled,
         };
         return Standing::new(state, found);

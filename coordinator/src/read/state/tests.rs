@@ -46,6 +46,8 @@ fn made(counts: Counts) -> DataSetFacts {
         job: Some("extract".to_owned()),
         chunks: Some(10),
         notes: Vec::new(),
+        outdated: false,
+        replan: None,
         plan_error: None,
         writing_since: None,
         counts,
