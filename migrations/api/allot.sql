@@ -15,11 +15,7 @@ $$;
 create or replace function odf.hold_rights() returns void
 language plpgsql security definer set search_path = odf, pg_temp as $$
 begin
-  if current_setting('transaction_isolation') <> 'read committed' then
-    -- An older snapshot would show rights and leases as they were before this call waited.
-    raise exception 'transaction isolation is %, read committed was expected', current_setting('transaction_isolation')
-      using errcode = 'OD002', hint = 'Call odf functions outside a transaction of your own.';
-  end if;
+  perform odf.demand_read_committed();
   perform pg_advisory_xact_lock(hashtext('odf.allot'));
   perform from worker_session where state in ('active', 'silent') order by session_id for no key update;
 end $$;

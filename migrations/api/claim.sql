@@ -101,11 +101,14 @@ declare
   v_inputs bigint[];
   v_taken int;
 begin
-  -- Rows whose chunk has moved on (held, cancelled, claimed by way of another row) are dropped.
+  -- Rows whose chunk has moved on (held, cancelled, claimed by way of another row) are dropped. One look
+  -- by index for each: as EXISTS on both sides of OR, newer servers hash the whole tables.
   v_stale := array(
     select t.seq from unnest(p_seqs, p_ids, p_attempts) as t(seq, chunk_id, attempt)
-     where not exists (select from chunk_state c where c.chunk_id = t.chunk_id and c.status = 'ready' and c.attempt_no + 1 = t.attempt)
-        or exists (select from lease l where l.chunk_id = t.chunk_id));
+      left join lateral (select true as there from chunk_state c
+                          where c.chunk_id = t.chunk_id and c.status = 'ready' and c.attempt_no + 1 = t.attempt limit 1) c on true
+      left join lateral (select true as there from lease l where l.chunk_id = t.chunk_id limit 1) l on true
+     where c.there is null or l.there);
   -- Own rows, then inputs, are locked against resubmit, hold and cancel. LIMIT stands above the locks
   -- and alone in its statement: on the inner side of a join it would lock more rows.
   v_own := array(

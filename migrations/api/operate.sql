@@ -94,11 +94,15 @@ end $$;
 create or replace function odf.scale_worker(p_worker text, p_change text, p_reason text) returns jsonb
 language plpgsql security definer set search_path = odf, pg_temp as $$
 declare
-  w worker := odf.find_worker(p_worker);
-  v_started int := (select slots from worker_session where worker_id = w.worker_id order by session_id desc limit 1);
-  v_new int := odf.new_limit(coalesce(w.slots_limit, v_started), p_change);
+  w worker;
+  v_started int;
+  v_new int;
 begin
   perform odf.hold_rights();
+  -- Read now and not before: of two changes such as +5 at once each must count.
+  w := odf.find_worker(p_worker);
+  v_started := (select slots from worker_session where worker_id = w.worker_id order by session_id desc limit 1);
+  v_new := odf.new_limit(coalesce(w.slots_limit, v_started), p_change);
   update worker set slots_limit = v_new, reason = p_reason, changed_by = session_user where worker_id = w.worker_id;
   perform odf.log_event('worker.scaled', w.name, format('%s -> %s slots%s', coalesce(w.slots_limit, v_started),
     coalesce(v_new::text, 'its own'), coalesce(' (' || p_reason || ')', '')));
