@@ -9,6 +9,7 @@
 
 mod harness;
 
+mod allot;
 mod breakages;
 mod claim;
 mod cli;

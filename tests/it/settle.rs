@@ -113,6 +113,27 @@ async fn whoever_lost_the_lease_changes_nothing() {
 }
 
 #[tokio::test]
+async fn an_attempt_that_ends_beside_another_state_still_counts() {
+    // No path of ours leads there; should one, the next claim must not draw the same fence.
+    let db = TestDb::new().await;
+    let flow = Shape::single(1).build(&db).await;
+    let chunk = flow.chunks(&db, "mid").await[0];
+    let worker = TestWorker::start(&db, "w1", 1).await;
+    let first = worker.claim_one().await;
+    db.exec(
+        "update odf.chunk_state set status = 'waiting' where chunk_id = $1",
+        &[&chunk.0],
+    )
+    .await;
+    worker.session.end("drained").await.unwrap();
+    TestLeader::start(&db).await.passes().await;
+    db.exec("select odf.promote_chunks(array[$1::bigint])", &[&chunk.0])
+        .await;
+    let second = TestWorker::start(&db, "w2", 1).await.claim_one().await;
+    assert!(first.fence < second.fence, "{first:?} {second:?}");
+}
+
+#[tokio::test]
 async fn attempts_only_grow_whatever_ended_them() {
     let db = TestDb::new().await;
     let flow = Shape::single(1)
