@@ -50,6 +50,7 @@ mod sweep;
 mod tidy;
 mod transitions;
 mod worker_drain;
+mod worker_limits;
 mod worker_outage;
 mod worker_restart;
 mod worker_run;

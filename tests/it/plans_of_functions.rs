@@ -196,6 +196,13 @@ async fn every_call(db: &TestDb, leader: &TestLeader, worker: &TestWorker, mode:
         caller
             .run("beat", "select odf.beat($1, $2, $3)", said)
             .await;
+        let (_, plans) = explained
+            .call(
+                "select to_jsonb(odf.look($1, $2))",
+                &[&worker.id().0, &worker.session.key().as_slice()],
+            )
+            .await;
+        demand_indexes(mode, "look", &plans);
         let (told, _) = caller
             .run("reconcile", "select odf.reconcile($1, $2, $3)", json!(held))
             .await;

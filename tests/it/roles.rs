@@ -16,6 +16,7 @@ const ROLES: [Role; 4] = [
 const OF_WORKER: &[&str] = &[
     "register",
     "beat",
+    "look",
     "claim",
     "settle",
     "reconcile",
