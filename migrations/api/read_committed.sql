@@ -7,6 +7,6 @@ language plpgsql as $$
 begin
   if current_setting('transaction_isolation') <> 'read committed' then
     raise exception 'transaction isolation is %, read committed was expected', current_setting('transaction_isolation')
-      using errcode = 'OD002', hint = 'set default_transaction_isolation = ''read committed'', and name no other level in BEGIN.';
+      using errcode = 'OD002', hint = 'Use read committed: name no other level in BEGIN, and reset default_transaction_isolation (of the session, the login or the database).';
   end if;
 end $$;
