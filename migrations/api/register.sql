@@ -13,6 +13,7 @@ declare
   v_other worker_session;
   v_session bigint;
 begin
+  perform odf.demand_read_committed();
   if v_protocol is distinct from c_protocol then
     raise exception 'this worker speaks protocol %, the control database protocol %', v_protocol, c_protocol
       using errcode = 'OD003',
