@@ -105,9 +105,10 @@ begin
   -- and alone in its statement: on the inner side of a join it would lock more rows.
   v_own := array(
     select c.chunk_id from chunk_state c
+      -- As NOT EXISTS it may become an anti-join with all of lease, dead rows under a held snapshot included.
+      left join lateral (select true as there from lease l where l.chunk_id = c.chunk_id limit 1) l on true
      where c.chunk_id = any (p_ids) and c.status = 'ready'
-       and c.attempt_no + 1 = p_attempts[array_position(p_ids, c.chunk_id)]
-       and not exists (select from lease l where l.chunk_id = c.chunk_id)
+       and c.attempt_no + 1 = p_attempts[array_position(p_ids, c.chunk_id)] and l.there is null
      order by array_position(p_ids, c.chunk_id) limit p_room for share of c skip locked);
   -- Rows whose chunk has moved on (held, cancelled, claimed by way of another row) are dropped. One look
   -- by index for each: as EXISTS on both sides of OR, newer servers hash the whole tables.
