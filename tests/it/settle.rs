@@ -403,7 +403,7 @@ pub(crate) async fn two_inputs(db: TestDb) {
     a.beat().await;
     b.beat().await;
     let (mut of_a, mut of_b) = (a.claim(20).await, b.claim(20).await);
-    db.linger("update", "chunk_state", 4).await;
+    db.linger("update", "chunk_state", 20).await;
     assert_eq!((of_a.len(), of_b.len()), (20, 20));
     // Whose of the two inputs does not matter, but both of a consumer's end at the same moment.
     of_a.sort_by_key(|item| item.ordinal);
