@@ -9,6 +9,7 @@
 
 mod harness;
 
+mod allot;
 mod breakages;
 mod claim;
 mod cli;
@@ -53,6 +54,7 @@ mod sweep;
 mod tidy;
 mod transitions;
 mod worker_drain;
+mod worker_limits;
 mod worker_outage;
 mod worker_restart;
 mod worker_run;

@@ -46,6 +46,8 @@ pub struct Liveness {
     pub beat: Duration,
     /// Longest pause between two looks for work (5 s).
     pub poll: Duration,
+    /// Between two glances at whether rights or chunks have come meanwhile, while slots are free (1 s).
+    pub look: Duration,
     /// Between two reconciliations (60 s).
     pub reconcile: Duration,
     /// How often the guard is told that the worker lives (1 s).
@@ -64,6 +66,7 @@ impl Liveness {
         Self {
             beat: shorter(beat),
             poll: shorter(poll),
+            look: shorter(Duration::from_secs(1)),
             reconcile: shorter(Duration::from_secs(60)),
             guard_tick: shorter(Duration::from_secs(1)),
             guard_timeout: shorter(Duration::from_secs(20)),
