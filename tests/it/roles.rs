@@ -114,6 +114,7 @@ const AT_ANY_LEVEL: &[&str] = &[
     "resign",
     "report_loop",
     "plan_failed",
+    "replan_now",
 ];
 
 #[tokio::test]
