@@ -25,6 +25,12 @@ struct Held {
 pub struct Leader(watch::Receiver<Option<Held>>);
 
 impl Leader {
+    /// A view on a process that never leads.
+    #[cfg(test)]
+    pub(crate) fn nobody() -> Self {
+        Self(watch::channel(None).1)
+    }
+
     /// The proof while this process leads.
     #[must_use]
     pub fn proof(&self) -> Option<LeaderProof> {
@@ -117,5 +123,44 @@ pub async fn resign(leader: &Leader) {
         && let Err(error) = proof.resign().await
     {
         tracing::info!(error = %error, "could not resign; leadership expires by itself");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use common::endpoint::SecretString;
+
+    fn election() -> (Election, Leader) {
+        let url = SecretString::from("postgres://nobody@127.0.0.1:1/none".to_owned());
+        let db = ControlDb::new(url, 1, "test").unwrap();
+        Election::new(db.clone(), db, "me".to_owned(), TIME_TO_LIVE)
+    }
+
+    fn hold(election: &Election, until: Instant) {
+        let proof = election.passes_db.proof(3);
+        election.held.send_replace(Some(Held { proof, until }));
+    }
+
+    #[test]
+    fn the_proof_ends_by_the_own_clock() {
+        let (election, leader) = election();
+        assert!(leader.proof().is_none());
+        hold(&election, Instant::now() + Duration::from_secs(60));
+        assert_eq!(leader.proof().map(|proof| proof.term()), Some(3));
+        hold(&election, Instant::now());
+        assert!(leader.proof().is_none(), "without asking anybody");
+    }
+
+    #[tokio::test]
+    async fn a_question_that_is_not_answered_does_not_prolong_anything() {
+        let (mut election, leader) = election();
+        let until = Instant::now() + Duration::from_secs(60);
+        hold(&election, until);
+        assert!(election.pass().await.is_err(), "nobody listens there");
+        assert_eq!(
+            leader.0.borrow().as_ref().map(|held| held.until),
+            Some(until)
+        );
     }
 }

@@ -9,6 +9,7 @@ use common::runtime::{Every, Shutdown, Supervisor};
 use common::secret::SecretSource;
 use common::store::{ControlDb, StoreError};
 
+use crate::install::API_VERSION;
 use crate::leader::{self, Election, TIME_TO_LIVE};
 use crate::loops::{planning, start, sweep, upkeep};
 use crate::planner::Planner;
@@ -79,9 +80,17 @@ pub async fn serve(settings: ServeSettings, shutdown: Shutdown) -> anyhow::Resul
     outcome.context("coordinator")
 }
 
-/// Asks one harmless question, so that a wrong url, role or schema is said at once and plainly.
+/// Asks two harmless questions, so that a wrong url, role or schema is said at once and plainly.
 async fn check(db: &ControlDb) -> anyhow::Result<()> {
-    match db.unplanned().await {
+    let asked = async {
+        let installed = db.api_version().await?;
+        db.unplanned().await?;
+        Ok(installed)
+    };
+    match asked.await {
+        Ok(installed) if installed < API_VERSION => anyhow::bail!(
+            "the control schema has functions of version {installed}, this coordinator needs version {API_VERSION}; hint: run 'coordinator init' of this release"
+        ),
         Ok(_) => Ok(()),
         Err(StoreError::Denied { problem }) => {
             anyhow::bail!(

@@ -34,6 +34,10 @@ end $$;
 create or replace function odf.prove_term(p_term bigint) returns void
 language plpgsql security definer set search_path = odf, pg_temp as $$
 begin
+  -- No protocol write may be lost in a crash after it was answered, whatever the server's default is.
+  if current_setting('synchronous_commit') = 'off' then
+    perform set_config('synchronous_commit', 'on', true);
+  end if;
   perform from leader where term = p_term and expires > clock_timestamp() for key share;
   if not found then
     raise exception 'term % is over', p_term using errcode = 'OD020', hint = 'Another coordinator leads.';

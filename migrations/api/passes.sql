@@ -35,14 +35,15 @@ declare
 begin
   perform odf.prove_term(p_term);
   for j in
-    select job.job_id, job.data_set_id from job join data_set d using (data_set_id)
+    select job.job_id, job.data_set_id, d.plan_id from job join data_set d using (data_set_id)
      where not job.retired and d.plan_id is not null
        and exists (select from job_input i where i.job_id = job.job_id and i.mapping = 'all')
        and odf.fan_in_complete(job.job_id)
        and (select sum(n) from progress_now p where p.data_set_id = job.data_set_id and p.status = 'waiting') > 0
   loop
     select array_agg(chunk_id) into v_ids
-      from (select c.chunk_id from chunk_state c where c.data_set_id = j.data_set_id and c.status = 'waiting' limit 10000) q;
+      from (select c.chunk_id from data_chunk k join chunk_state c using (chunk_id)
+             where k.plan_id = j.plan_id and c.status = 'waiting' limit 10000) q;
     v_n := v_n + coalesce(odf.promote_chunks(v_ids), 0);
   end loop;
   -- A whole input of which some data was given up under its keep rule is made again first.
@@ -213,6 +214,7 @@ declare
 begin
   perform odf.prove_term(p_term);
   for p in select unnest(array['attempt', 'event']) as parent, unnest(array['ended_at', 'at']) as col loop
+    execute format('create table if not exists odf.%I partition of odf.%I default', p.parent || '_default', p.parent);
     -- Weeks of UTC, whatever the zone of the session.
     for v_week in select date_trunc('week', v_now at time zone 'UTC') + n * interval '1 week' from generate_series(0, 4) n loop
       v_name := p.parent || to_char(v_week, '_YYYYMMDD');

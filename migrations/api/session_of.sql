@@ -11,6 +11,10 @@ begin
     raise exception 'transaction isolation is %, read committed was expected', current_setting('transaction_isolation')
       using errcode = 'OD002', hint = 'Call odf functions outside a transaction of your own.';
   end if;
+  -- No protocol write may be lost in a crash after it was answered, whatever the server's default is.
+  if current_setting('synchronous_commit') = 'off' then
+    perform set_config('synchronous_commit', 'on', true);
+  end if;
   if p_lock then
     select * into s from worker_session where session_id = p_session for no key update;
   else

@@ -117,6 +117,20 @@ async fn without_the_sessions_lock() {
 }
 
 #[tokio::test]
+async fn with_a_sweep_that_marks_the_session_afterwards() {
+    let from = "    update worker_session set state = 'silent'
+     where session_id = x.session_id and beat_no = x.beat_no and state in ('active', 'silent');
+    continue when not found;
+";
+    caught(
+        "a sweep in one statement",
+        ("sweep", from, ""),
+        sweep::kill_while_claiming,
+    )
+    .await;
+}
+
+#[tokio::test]
 async fn with_a_floor_by_a_plain_probe() {
     let from = "and probed_at <= v_now - interval '2 minutes' and open_xid < pg_snapshot_xmin(pg_current_snapshot())";
     caught(

@@ -328,7 +328,14 @@ async fn scripts_are_pinned_and_a_changed_script_is_a_version() {
     site.apply_with(&chain(TEN), &pinned).await.ok();
     assert_eq!(site.versions().await, 1);
     site.write("run.sh", "#!/bin/sh\nexit 65\n");
-    site.apply_with(&chain(TEN), &pinned).await.ok();
+    let dry = [&pinned[..], &["--dry-run"]].concat();
+    let said = site.apply_with(&chain(TEN), &dry).await.ok();
+    assert!(said.contains("2 changes, nothing applied"), "{said}");
+    let said = site.apply_with(&chain(TEN), &pinned).await.ok();
+    assert!(
+        said.contains("jobs.load.run.script, its content: sha256 "),
+        "{said}"
+    );
     assert_eq!(site.versions().await, 2);
     assert_ne!(site.db.scalar::<String>(hash).await, first);
     let version: i32 = site.db.scalar("select min(version) from odf.job").await;
@@ -337,6 +344,10 @@ async fn scripts_are_pinned_and_a_changed_script_is_a_version() {
     let said = site.apply_with(&chain(TEN), &pinned).await.ok();
     assert!(
         said.contains("not pinned: job extract: script run.sh"),
+        "{said}"
+    );
+    assert!(
+        said.contains("jobs.extract.run.script, its content: removed"),
         "{said}"
     );
 }

@@ -281,6 +281,14 @@ async fn what_keeps_it_from_starting_is_said_and_ends_it() {
         assert!(said.contains("hint"), "{said}");
         assert!(!said.contains("sesame"), "{said}");
     }
+    site.db
+        .exec("update odf.installation set api_version = 0", &[])
+        .await;
+    let said = site.server(1).await.run().await.failed(1);
+    assert!(
+        said.contains("functions of version 0") && said.contains("coordinator init"),
+        "{said}"
+    );
     let said = Program::coordinator(&["serve"]).await.run().await.failed(2);
     assert!(said.contains("ODF_DATABASE_URL"), "{said}");
     let said = site.server(1000).await.run().await.failed(1);

@@ -195,6 +195,24 @@ impl ControlDb {
         read("stored_plan", answer)
     }
 
+    /// The pinned script hash of every job of a flow's current version; `None` where none is pinned.
+    ///
+    /// # Errors
+    /// As every call.
+    pub async fn pinned_scripts(
+        &self,
+        flow: &str,
+    ) -> Result<BTreeMap<String, Option<String>>, StoreError> {
+        let answer = self
+            .call(
+                "SELECT coalesce(jsonb_object_agg(j.name, j.spec ->> 'script_sha256'), '{}') \
+                 FROM odf.job j JOIN odf.flow f USING (flow_id) WHERE f.name = $1 AND NOT j.retired",
+                &[(&flow, Type::TEXT)],
+            )
+            .await?;
+        read("pinned_scripts", answer)
+    }
+
     /// Limits that `scale` set in a flow: pool, the operator's limit, the file's; `None` is unlimited.
     ///
     /// # Errors

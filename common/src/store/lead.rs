@@ -72,6 +72,15 @@ impl ControlDb {
         read("lead", answer)
     }
 
+    /// The version of the protocol functions that are installed.
+    ///
+    /// # Errors
+    /// [`StoreError::NoSchema`] where nothing is installed.
+    pub async fn api_version(&self) -> Result<i32, StoreError> {
+        let sql = "SELECT to_jsonb(api_version) FROM odf.installation";
+        read("api_version", self.call(sql, &[]).await?)
+    }
+
     /// The proof for a term that [`Self::lead`] granted.
     #[must_use]
     pub fn proof(&self, term: i64) -> LeaderProof {

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 use common::endpoint::SecretString;
-use common::flow::diff::{self, Change};
+use common::flow::diff::{self, Change, Effect};
 
 use common::store::ControlDb;
 use common::store::apply::Applied;
@@ -76,7 +76,11 @@ pub async fn preview(args: &ApplyArgs, url: SecretString) -> anyhow::Result<Prev
     let db = ControlDb::new(url, 1, "coordinator-cli")?;
     let current = db.current_flow(&declared.flow.name).await?;
     let changes = match &current {
-        Some((_, before)) => diff::diff(before, &declared.flow),
+        Some((_, before)) => {
+            let mut changes = diff::diff(before, &declared.flow);
+            changes.extend(repinned(&declared, db.pinned_scripts(&before.name).await?));
+            changes
+        }
         None => Vec::new(),
     };
     let overrides = if args.reset_limits {
@@ -100,6 +104,22 @@ pub async fn preview(args: &ApplyArgs, url: SecretString) -> anyhow::Result<Prev
         report,
         db,
     })
+}
+
+/// Scripts whose pinned content changes, in jobs that stay.
+fn repinned(declared: &Declared, before: BTreeMap<String, Option<String>>) -> Vec<Change> {
+    let short = |hash: &String| format!("sha256 {}", hash.get(..12).unwrap_or(hash));
+    before
+        .into_iter()
+        .filter(|(job, _)| declared.flow.jobs.contains_key(job))
+        .filter(|(job, hash)| declared.scripts.get(job) != hash.as_ref())
+        .map(|(job, hash)| Change {
+            path: format!("jobs.{job}.run.script, its content"),
+            old: hash.as_ref().map(short),
+            new: declared.scripts.get(&job).map(short),
+            effect: Effect::NewAttempts,
+        })
+        .collect()
 }
 
 /// The limits of `scale` beside those of the file that is being applied.

@@ -13,7 +13,7 @@ use async_trait::async_trait;
 use common::runtime::{Every, Pass, Summary, Supervisor};
 use common::store::{LeaderProof, StoreError};
 
-use crate::leader::Leader;
+use crate::leader::{Leader, TIME_TO_LIVE};
 
 /// One leader-only pass.
 #[async_trait]
@@ -39,6 +39,8 @@ struct WhileLeading<P> {
     inner: P,
     /// When the last report was stored, and whether it told of success.
     reported: Option<(Instant, bool)>,
+    /// Since when the database has not answered.
+    away: Option<Instant>,
 }
 
 impl<P> WhileLeading<P> {
@@ -51,6 +53,38 @@ impl<P> WhileLeading<P> {
                 .reported
                 .is_none_or(|(at, was_ok)| was_ok != result.is_ok() || at.elapsed() >= REPORT_EVERY)
     }
+
+    /// Whether this is the database being away, which the election tells for all loops. A loop that
+    /// fails so for longer than leadership lasts without renewal has a trouble of its own.
+    fn is_away(&mut self, result: &Result<Summary, StoreError>) -> bool {
+        let silent = matches!(
+            result,
+            Err(StoreError::Unreachable { .. } | StoreError::Connect(_))
+        );
+        if !silent {
+            self.away = None;
+            return false;
+        }
+        self.away.get_or_insert_with(Instant::now).elapsed() < TIME_TO_LIVE
+    }
+
+    async fn report(
+        &mut self,
+        proof: &LeaderProof,
+        took: Duration,
+        result: &Result<Summary, StoreError>,
+    ) {
+        let text = match result {
+            Ok(summary) => summary.text.clone(),
+            Err(error) => error.to_string(),
+        };
+        let ok = result.is_ok();
+        // The report is for people only; a pass that worked must not fail for it.
+        match proof.report_loop(self.name, took, &text, ok).await {
+            Ok(()) => self.reported = Some((Instant::now(), ok)),
+            Err(error) => tracing::debug!(error = %error, "loop report was not stored"),
+        }
+    }
 }
 
 #[async_trait]
@@ -59,29 +93,17 @@ impl<P: LeaderPass> Pass for WhileLeading<P> {
 
     async fn pass(&mut self) -> Result<Summary, StoreError> {
         let Some(proof) = self.leader.proof() else {
-            self.reported = None;
+            (self.reported, self.away) = (None, None);
             self.inner.rest();
             return Ok(Summary::nothing());
         };
         let started = Instant::now();
         let result = self.inner.pass(&proof).await;
-        if matches!(result, Err(StoreError::TermOver(_))) {
+        if self.is_away(&result) || matches!(result, Err(StoreError::TermOver(_))) {
             return Ok(Summary::nothing());
         }
         if self.worth_reporting(&result) {
-            let text = match &result {
-                Ok(summary) => summary.text.clone(),
-                Err(error) => error.to_string(),
-            };
-            let ok = result.is_ok();
-            // The report is for people only; a pass that worked must not fail for it.
-            match proof
-                .report_loop(self.name, started.elapsed(), &text, ok)
-                .await
-            {
-                Ok(()) => self.reported = Some((Instant::now(), ok)),
-                Err(error) => tracing::debug!(error = %error, "loop report was not stored"),
-            }
+            self.report(&proof, started.elapsed(), &result).await;
         }
         result
     }
@@ -100,6 +122,74 @@ pub fn start<P: LeaderPass + 'static>(
         leader: leader.clone(),
         inner,
         reported: None,
+        away: None,
     };
     supervisor.spawn_loop(name, Every::new(interval), pass);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Idle;
+
+    #[async_trait]
+    impl LeaderPass for Idle {
+        async fn pass(&mut self, _: &LeaderProof) -> Result<Summary, StoreError> {
+            Ok(Summary::nothing())
+        }
+    }
+
+    fn idle() -> WhileLeading<Idle> {
+        WhileLeading {
+            name: "idle",
+            leader: Leader::nobody(),
+            inner: Idle,
+            reported: None,
+            away: None,
+        }
+    }
+
+    fn silent() -> Result<Summary, StoreError> {
+        Err(StoreError::Unreachable {
+            problem: "cut".to_owned(),
+        })
+    }
+
+    fn bad() -> Result<Summary, StoreError> {
+        Err(StoreError::Database {
+            code: "55P03".to_owned(),
+            message: "lock timeout".to_owned(),
+        })
+    }
+
+    #[test]
+    fn an_uneventful_pass_is_reported_now_and_then() {
+        let mut pass = idle();
+        let nothing = Ok(Summary::nothing());
+        assert!(pass.worth_reporting(&nothing), "the first of a term");
+        pass.reported = Some((Instant::now(), true));
+        assert!(!pass.worth_reporting(&nothing));
+        assert!(pass.worth_reporting(&Ok(Summary::new(1, "did something"))));
+        assert!(pass.worth_reporting(&bad()), "good has become bad");
+        pass.reported = Some((Instant::now(), false));
+        assert!(!pass.worth_reporting(&bad()));
+        assert!(pass.worth_reporting(&nothing), "bad has become good");
+        pass.reported = Instant::now()
+            .checked_sub(REPORT_EVERY)
+            .map(|at| (at, true));
+        assert!(pass.worth_reporting(&nothing), "a while ago");
+    }
+
+    #[test]
+    fn a_database_that_is_away_is_not_every_loops_trouble_unless_it_lasts() {
+        let mut pass = idle();
+        assert!(!pass.is_away(&bad()));
+        assert!(pass.is_away(&silent()));
+        pass.away = Instant::now().checked_sub(TIME_TO_LIVE);
+        assert!(!pass.is_away(&silent()), "leadership lasts, and this fails");
+        assert!(!pass.is_away(&silent()), "and goes on failing");
+        assert!(!pass.is_away(&Ok(Summary::nothing())));
+        assert!(pass.is_away(&silent()), "counted anew");
+    }
 }

@@ -20,7 +20,7 @@ use crate::planner::{PlanSink, Planner};
 /// How often to look for data sets without a plan.
 pub const INTERVAL: Duration = Duration::from_secs(1);
 /// How long a data set that could not be split is left alone at first, unless its declaration
-/// changes. A source may be away for days, so the time doubles up to [`RETRY_DOUBLINGS`] times.
+/// changes. A source may be away for days, so the time doubles up to `RETRY_DOUBLINGS` times.
 pub const RETRY_AFTER: Duration = Duration::from_secs(10);
 /// Up to 32 times as long: about five minutes.
 const RETRY_DOUBLINGS: u32 = 5;
@@ -248,4 +248,57 @@ async fn try_split(planner: &Planner, proof: &LeaderProof, id: i32) -> Result<En
         "{written} chunks planned in {:.1} s",
         started.elapsed().as_secs_f64()
     )))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use common::endpoint::SecretString;
+    use common::secret::SecretSource;
+    use serde_json::json;
+
+    fn planning() -> Planning {
+        let url = SecretString::from("postgres://nobody@127.0.0.1:1/none".to_owned());
+        let db = ControlDb::new(url, 1, "test").unwrap();
+        let planner = Planner::new(SecretSource::from_variables([]), None);
+        Planning::new(planner, db, Duration::from_secs(10))
+    }
+
+    fn set(table: &str) -> Unplanned {
+        serde_json::from_value(json!({
+            "data_set_id": 1, "flow": "f", "name": "items", "split": true,
+            "spec": { "at": { "connection": "src", "table": table } },
+            "connection": null
+        }))
+        .unwrap()
+    }
+
+    /// Lets time pass since the failure.
+    fn pass(planning: &mut Planning, seconds: u64) {
+        let failed = planning.failed.get_mut(&1).unwrap();
+        failed.at = failed.at.checked_sub(Duration::from_secs(seconds)).unwrap();
+    }
+
+    #[test]
+    fn what_failed_is_left_alone_for_longer_and_longer_up_to_a_limit() {
+        let mut planning = planning();
+        assert!(!planning.left_alone(&set("a")));
+        for wait in [10, 20, 40, 80, 160, 320, 320, 320] {
+            planning.remember(set("a"), "away");
+            pass(&mut planning, wait - 1);
+            assert!(planning.left_alone(&set("a")), "{wait} s have not passed");
+            pass(&mut planning, 1);
+            assert!(!planning.left_alone(&set("a")), "{wait} s have passed");
+        }
+    }
+
+    #[test]
+    fn a_new_declaration_is_looked_at_once() {
+        let mut planning = planning();
+        planning.remember(set("a"), "no table a");
+        planning.remember(set("a"), "no table a");
+        assert!(!planning.left_alone(&set("b")));
+        planning.remember(set("b"), "no table b");
+        assert_eq!(planning.failed[&1].times, 1, "and its failures count anew");
+    }
 }

@@ -44,10 +44,20 @@ pub async fn connect(url: &str, program: &str) -> Result<PgPool, ReadError> {
 }
 
 fn options(url: &str, program: &str) -> Result<PgConnectOptions, ReadError> {
-    let parsed = PgConnectOptions::from_str(url).map_err(|error| ReadError::Usage {
-        message: format!("the control database's URL cannot be read: {}", plain(&error)),
+    let unreadable = |problem: String| {
+        ReadError::Usage {
+        message: format!("the control database's URL cannot be read: {problem}"),
         hint: Some("it looks like postgresql://user@host:5432/database; a password is better kept in ~/.pgpass".to_owned()),
-    })?;
+    }
+    };
+    // The parser takes any scheme, and would look for another kind of server at our port.
+    let (scheme, _) = url.split_once("://").unwrap_or_default();
+    if !matches!(scheme, "postgres" | "postgresql") {
+        return Err(unreadable(
+            "it does not begin with postgresql://".to_owned(),
+        ));
+    }
+    let parsed = PgConnectOptions::from_str(url).map_err(|error| unreadable(plain(&error)))?;
     Ok(parsed
         .application_name(program)
         .options([
@@ -127,6 +137,10 @@ mod tests {
             .unwrap_err();
         let text = format!("{error} {error:?}");
         assert!(text.contains("cannot be read"), "{text}");
+        assert!(!text.contains("sesame"), "{text}");
+        let error = connect("mysql://ann:sesame@host/odf", "test").await;
+        let text = format!("{:?}", error.unwrap_err());
+        assert!(text.contains("does not begin with"), "{text}");
         assert!(!text.contains("sesame"), "{text}");
     }
 }

@@ -5,6 +5,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use common::store::StoreError;
+
 use super::Daemon;
 use super::running::Firmness;
 
@@ -16,6 +18,8 @@ const AFTER_GRACE: Duration = Duration::from_secs(5);
 const DIES_WITHIN: Duration = Duration::from_secs(10);
 /// How long the ends may take to be recorded.
 const FLUSH: Duration = Duration::from_secs(20);
+/// How long a registration that was under way when the end was asked for may take to show.
+const REPLACED_WITHIN: Duration = Duration::from_secs(1);
 /// How long signing off may take.
 const FAREWELL: Duration = Duration::from_secs(10);
 
@@ -98,16 +102,31 @@ fn stop_all(daemon: &Daemon, firmness: Firmness) -> Duration {
 }
 
 async fn sign_off(daemon: &Daemon, why: &str, limit: Duration) -> Result<(), Unrecorded> {
-    let session = daemon.session();
-    let problem = match tokio::time::timeout(limit, daemon.registrar.end(&session, why)).await {
-        Ok(Ok(())) => return Ok(()),
-        Ok(Err(error)) => error.to_string(),
-        Err(_) => format!("no answer within {} s", limit.as_secs()),
-    };
-    Err(Unrecorded {
+    let unrecorded = |problem: String| Unrecorded {
         unrecorded: daemon.running.len(),
         problem,
-    })
+    };
+    let mut seen = daemon.current.subscribe();
+    loop {
+        let session = daemon.session();
+        let ended = tokio::time::timeout(limit, daemon.registrar.end(&session, why)).await;
+        match ended {
+            Ok(Ok(())) => return Ok(()),
+            // Nothing is leased by a session that nobody knows. A new one may just be registering.
+            Ok(Err(StoreError::UnknownSession(_))) => {
+                let replaced = seen.wait_for(|current| current.id() != session.id());
+                match tokio::time::timeout(REPLACED_WITHIN, replaced).await {
+                    Ok(Ok(_)) => {}
+                    Ok(Err(_)) | Err(_) => return Ok(()),
+                }
+            }
+            Ok(Err(error)) => return Err(unrecorded(error.to_string())),
+            Err(_) => {
+                let text = format!("no answer within {} s", limit.as_secs());
+                return Err(unrecorded(text));
+            }
+        }
+    }
 }
 
 async fn shut_guard(daemon: &Daemon) {
