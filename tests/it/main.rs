@@ -27,6 +27,7 @@ mod faults_liveness;
 mod faults_names;
 #[allow(dead_code, reason = "a tool box: not every test uses every tool")]
 mod faults_process;
+mod faults_quiet;
 mod faults_scripts;
 mod faults_secrets;
 mod faults_setup;
