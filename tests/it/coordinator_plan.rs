@@ -17,7 +17,7 @@ async fn a_preview_shows_the_chunks_and_writes_nothing() {
         "1000 rows",
         "smallest 100, median 100, largest 100",
         "id below 101",
-        "id from 901",
+        "id from 901 on",
         "mid (made by extract): 10 chunks",
         "dst (made by load): 10 chunks",
     ] {

@@ -215,7 +215,7 @@ async fn a_slow_source_does_not_hold_up_the_others() {
 
 #[tokio::test]
 async fn it_goes_on_when_the_database_was_away() {
-    let mut server = cluster::own_server(&[]).await;
+    let mut server = cluster::own_server(&[("synchronous_commit", "on")]).await;
     server.ensure_database("odf").await.unwrap();
     let url = server.url("odf");
     cluster::prepare(&url).await;
