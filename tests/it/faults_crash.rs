@@ -40,8 +40,6 @@ async fn without_a_coordinator_work_goes_on_and_retries_come_with_the_next_one()
     estate.until_count("used", "validated", 5).await;
     estate.until_count("made", "failed", 1).await;
     assert_eq!(estate.count("used", "waiting").await, 1);
-    let said = estate.cli(&["status"]).await;
-    println!("{said:?}");
     // Plain SQL and the verbs need no coordinator either: the view shows a request at once.
     estate
         .control

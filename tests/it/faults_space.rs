@@ -49,6 +49,9 @@ impl Drop for Tmpfs {
     }
 }
 
+/// How often the one worker was heard.
+const BEATS: &str = "select sum(beat_no)::bigint from odf.worker_session";
+
 fn flow(job: &str) -> String {
     format!(
         "{HEAD}datasets:
@@ -86,7 +89,6 @@ esac"#,
         .until("select count(distinct chunk_id) = 3 from odf.attempt")
         .await;
     let ends = estate.ends().await;
-    println!("{ends:#?}");
     assert!(
         ends.iter().all(|end| end.starts_with("failed ")),
         "{ends:?}"
@@ -113,27 +115,39 @@ async fn a_disk_full_of_nothing_of_ours_stops_claims_until_there_is_room() {
     let Some(disk) = Tmpfs::over(&estate.path("lake"), "8m") else {
         return;
     };
-    std::fs::write(estate.path("lake/others"), vec![7; 6 << 20]).unwrap();
     estate.script(TICKING);
     let root = "root: \"${env:LAKE}\"";
     let marked = format!("{root}, min_free: 4MB");
     estate.apply(&listed(4, CALM).replace(root, &marked)).await;
     let coordinator = estate.serve();
-    // The first chunk teaches the worker where the root is; from then on it reports its space.
     let worker = estate.worker("w1").env("ODF_SLOTS", "1").start();
+    estate
+        .until_witness("one runs", |witness| starts(witness) == 1)
+        .await;
+    // Somebody else fills the disk: the lane stops, and what runs may finish.
+    std::fs::write(estate.path("lake/others"), vec![7; 6 << 20]).unwrap();
     estate
         .until("select count(*) > 0 from odf.lane where blocked is not null")
         .await;
     estate.open_gate(99);
     estate.until_count("made", "validated", 1).await;
-    let said = estate.cli(&["status"]).await.ok();
-    println!("{said}");
-    assert!(said.contains("free"), "{said}");
-    let said = estate.cli(&["explain", "made/k002"]).await.ok();
-    assert!(said.contains("free"), "{said}");
+    // A whole round of the worker, which is idle now, is a chance to do wrong.
+    let beats: i64 = estate.control.get(BEATS).await;
+    estate
+        .until(&format!("select ({BEATS}) > {}", beats + 5))
+        .await;
     assert_eq!(starts(&estate.witness()), 1, "nothing else has begun");
+    assert_eq!(estate.count("made", "ready").await, 3);
+    for args in [vec!["status"], vec!["explain", "made/k002"]] {
+        let said = estate.cli(&args).await.ok();
+        assert!(
+            said.contains("lake has") && said.contains("free"),
+            "{args:?}: {said}"
+        );
+    }
     std::fs::remove_file(estate.path("lake/others")).unwrap();
     estate.until_count("made", "validated", 4).await;
+    assert_eq!(estate.ends().await, vec!["validated"; 4]);
     drop(disk);
     worker.stop().await;
     coordinator.stop().await;
@@ -151,7 +165,6 @@ async fn a_worker_without_room_for_its_logs_claims_nothing() {
     let worker = estate.worker("w1").start();
     worker.until_logged("claiming nothing").await;
     estate.until_count("made", "ready", 3).await;
-    println!("{}", worker.log());
     let attempts: i64 = estate.control.get("select count(*) from odf.attempt").await;
     assert_eq!(attempts, 0);
     disk.resize("1g");
