@@ -40,22 +40,17 @@ async fn without_a_coordinator_work_goes_on_and_retries_come_with_the_next_one()
     estate.until_count("used", "validated", 5).await;
     estate.until_count("made", "failed", 1).await;
     assert_eq!(estate.count("used", "waiting").await, 1);
-    // Plain SQL and the verbs need no coordinator either: the view shows a request at once.
+    // Plain SQL needs no coordinator either: the chunk is made again at once.
     estate
         .control
         .run("update odf.chunk set status = 'resubmit' where name = 'used/k005'")
         .await;
-    let shown: String = estate
-        .control
-        .get("select status::text from odf.chunk where name = 'used/k005'")
+    estate
+        .until("select status = 'validated' and generation = 2 from odf.chunk where name = 'used/k005'")
         .await;
-    assert_eq!(shown, "resubmit");
 
     let coordinator = estate.serve();
     estate.until_count("used", "validated", 6).await;
-    estate
-        .until("select max(generation) = 2 from odf.publication join odf.chunk using (chunk_id) where name = 'used/k005'")
-        .await;
     estate.assert_published_once("made").await;
     assert_eq!(doubled(&estate.witness()), [""; 0]);
     worker.stop().await;
@@ -127,10 +122,11 @@ async fn cancelled_while_it_runs_and_while_it_publishes() {
     );
     // At the very moment of publishing: the request and the end race, and either is whole.
     estate.open_gate(99);
-    estate
+    let cancelled = estate
         .cli(&["cancel", "made/k002", "--yes", "--reason", "test"])
-        .await
-        .ok();
+        .await;
+    let late = cancelled.code == Some(4) && cancelled.stderr.contains("nothing to cancel");
+    assert!(cancelled.code == Some(0) || late, "{cancelled:?}");
     estate.until("select count(*) = 0 from odf.lease").await;
     estate
         .until("select bool_and(status in ('validated', 'cancelled')) from odf.chunk where dataset = 'made'")
@@ -139,8 +135,7 @@ async fn cancelled_while_it_runs_and_while_it_publishes() {
         .control
         .column(
             "select c.name || ' ' || c.status from odf.chunk c left join odf.publication p using (chunk_id)
-              where c.dataset = 'made' and (c.status = 'validated') <> (p.chunk_id is not null)
-                and not (c.name = 'made/k002')",
+              where c.dataset = 'made' and (c.status = 'validated') <> (p.chunk_id is not null)",
         )
         .await;
     assert_eq!(wrong, [""; 0]);
