@@ -252,6 +252,18 @@ impl Estate {
         ran(command).await
     }
 
+    /// A program of ours with those arguments and variables to its end.
+    pub(crate) async fn run_with(
+        &self,
+        program: &str,
+        args: &[&str],
+        settings: &[(&str, &str)],
+    ) -> Ran {
+        let mut command = self.program(program, &self.urls.worker);
+        command.args(args).envs(settings.iter().copied());
+        ran(command).await
+    }
+
     /// Applies a flow file with that text, scripts pinned.
     pub(crate) async fn apply(&self, yaml: &str) {
         let file = self.path("flow.yaml");
