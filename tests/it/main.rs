@@ -25,6 +25,7 @@ mod cut_after_commit;
 mod faults_crash;
 mod faults_liveness;
 mod faults_names;
+mod faults_people;
 #[allow(dead_code, reason = "a tool box: not every test uses every tool")]
 mod faults_process;
 mod faults_quiet;
