@@ -23,12 +23,14 @@ mod coordinator_support;
 mod crash;
 mod cut_after_commit;
 mod faults_crash;
+mod faults_elsewhere;
 mod faults_liveness;
 mod faults_names;
 mod faults_people;
 #[allow(dead_code, reason = "a tool box: not every test uses every tool")]
 mod faults_process;
 mod faults_quiet;
+mod faults_scale;
 mod faults_scripts;
 mod faults_secrets;
 mod faults_setup;
