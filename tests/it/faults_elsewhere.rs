@@ -123,7 +123,7 @@ async fn clocks_that_are_hours_off_decide_nothing() {
     // Several silences and looks of the leader pass: who is alive keeps what it has.
     let beats: i64 = estate.control.get(BEATS).await;
     estate
-        .until(&format!("select ({BEATS}) > {}", beats + 30))
+        .until(&format!("select ({BEATS}) > {}", beats + 20))
         .await;
     assert_eq!(starts(&estate.witness()), 8);
     assert_eq!(estate.ends().await, [""; 0]);

@@ -120,7 +120,12 @@ async fn a_disk_full_of_nothing_of_ours_stops_claims_until_there_is_room() {
     let marked = format!("{root}, min_free: 4MB");
     estate.apply(&listed(4, CALM).replace(root, &marked)).await;
     let coordinator = estate.serve();
-    let worker = estate.worker("w1").env("ODF_SLOTS", "1").start();
+    // Free space is told with every fifteenth beat.
+    let worker = estate
+        .worker("w1")
+        .env("ODF_SLOTS", "1")
+        .env("ODF_BEAT_MS", "1000")
+        .start();
     estate
         .until_witness("one runs", |witness| starts(witness) == 1)
         .await;
@@ -134,7 +139,7 @@ async fn a_disk_full_of_nothing_of_ours_stops_claims_until_there_is_room() {
     // A whole round of the worker, which is idle now, is a chance to do wrong.
     let beats: i64 = estate.control.get(BEATS).await;
     estate
-        .until(&format!("select ({BEATS}) > {}", beats + 5))
+        .until(&format!("select ({BEATS}) > {}", beats + 10))
         .await;
     assert_eq!(starts(&estate.witness()), 1, "nothing else has begun");
     assert_eq!(estate.count("made", "ready").await, 3);
