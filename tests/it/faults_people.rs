@@ -23,7 +23,7 @@ async fn an_open_transaction_holds_up_what_it_locks_and_nothing_else() {
     let person = cluster::session(&estate.urls.admin).await;
     cluster::run(
         &person,
-        "begin;
+        "set idle_in_transaction_session_timeout = 0; begin;
          select from odf.chunk_state where chunk_id in (
            select chunk_id from odf.chunk where name in ('made/k002', 'made/k006')) for update;
          select from odf.lease where chunk_id = (
@@ -77,7 +77,7 @@ async fn calls_that_wait_leave_a_session_for_beats() {
     cluster::run(
         &person,
         &format!(
-            "begin; select from odf.worker_session where session_id = {} for update",
+            "set idle_in_transaction_session_timeout = 0; begin; select from odf.worker_session where session_id = {} for update",
             stuck.id().0
         ),
     )
