@@ -1,7 +1,8 @@
 -- Ends attempts, a batch at a time, and answers for each: applied | already_applied | lease_lost |
 -- stale_input. Publication, lineage and the release of one-to-one consumers are this one transaction.
 -- p_items: [{chunk_id, fence, outcome: validated | failed | released, class, error, reason, location,
--- rows, bytes, checksum, exit_code, signal, script_sha256, log_tail, log_path, duration_ms}, ...].
+-- rows, bytes, checksum, validation, evidence, exit_code, signal, script_sha256, log_tail, log_path,
+-- duration_ms}, ...].
 -- Waits for a locked row 2 s at most and does nothing then: a worker settles each row by itself next, so
 -- that a person's open transaction holds up the end of that one chunk only.
 create or replace function odf.settle(p_session bigint, p_key bytea, p_items jsonb) returns jsonb
@@ -48,11 +49,15 @@ begin
   end if;
 
   insert into publication (chunk_id, generation, fence, attempt, worker, location, rows_out, bytes_out, checksum,
-                           input_ids, input_gens, fan_in_mark, claimed_at, published_at)
+                           input_ids, input_gens, fan_in_mark, claimed_at, published_at,
+                           connection, environment, evidence, validation)
   select l.chunk_id, c.generation + 1, l.fence, l.attempt, v_worker, i.location, i.rows, i.bytes, i.checksum,
-         l.input_ids, l.input_gens, l.fan_in_mark, l.claimed_at, v_now
-    from lease l join chunk_state c using (chunk_id)
-    join jsonb_to_recordset(p_items) as i(chunk_id bigint, outcome text, location text, rows bigint, bytes bigint, checksum text)
+         l.input_ids, l.input_gens, l.fan_in_mark, l.claimed_at, v_now,
+         j.spec #>> '{output_at,connection}',
+         j.spec -> 'connections' -> (j.spec #>> '{output_at,connection}') ->> 'environment', i.evidence, i.validation
+    from lease l join chunk_state c using (chunk_id) join job j on j.job_id = l.job_id
+    join jsonb_to_recordset(p_items) as i(chunk_id bigint, outcome text, location text, rows bigint, bytes bigint, checksum text,
+                                          evidence text, validation text)
       on i.chunk_id = l.chunk_id
    where l.chunk_id = any (v_ended) and i.outcome = 'validated' and not l.chunk_id = any (coalesce(v_stale, '{}'));
 
@@ -83,23 +88,23 @@ declare
 begin
   with ending as (
     select l.*, i.class as given_class, i.error, i.reason, i.rows, i.bytes, i.exit_code, i.signal, i.script_sha256,
-           i.log_tail, i.log_path, i.duration_ms, j.max_attempts, j.backoff, j.max_backoff, j.needs_approval,
+           i.log_tail, i.log_path, i.duration_ms, i.evidence, j.max_attempts, j.backoff, j.max_backoff, j.needs_approval,
            case when l.chunk_id = any (coalesce(p_stale, '{}')) then 'released' else i.outcome end as outcome,
            case when l.chunk_id = any (coalesce(p_stale, '{}')) then 'stale_input' else i.class end as class
       from lease l
       join jsonb_to_recordset(p_items) as i(chunk_id bigint, outcome text, class text, error text, reason text,
            rows bigint, bytes bigint, exit_code int, signal int, script_sha256 text, log_tail text, log_path text,
-           duration_ms bigint) on i.chunk_id = l.chunk_id
+           duration_ms bigint, evidence text) on i.chunk_id = l.chunk_id
       join job j on j.job_id = l.job_id
      where l.chunk_id = any (p_ended)
   ), decided as (
-    select e.*, (e.outcome = 'failed' and coalesce(e.class, '') not in ('host', 'outage', 'stale_input')) as charge
+    select e.*, (e.outcome = 'failed' and coalesce(e.class, '') not in ('host', 'outage', 'stale_input', 'gate', 'refused')) as charge
       from ending e
   ), history as (
     insert into attempt (ended_at, chunk_id, attempt, fence, session_id, worker, host, claimed_at, outcome, class, charged,
-                         error, exit_code, signal, rows_out, bytes_out, duration_ms, script_sha256, log_path, log_tail)
+                         error, exit_code, signal, rows_out, bytes_out, duration_ms, script_sha256, log_path, log_tail, evidence)
     select p_now, chunk_id, attempt, fence, p_session, p_worker, p_host, claimed_at, outcome, class, charge,
-           coalesce(error, reason), exit_code, signal, rows, bytes, duration_ms, script_sha256, log_path, log_tail
+           coalesce(error, reason), exit_code, signal, rows, bytes, duration_ms, script_sha256, log_path, log_tail, evidence
       from decided
   ), changed as (
     update chunk_state c
@@ -123,7 +128,7 @@ begin
       cross join lateral (
         select case d.outcome
                  when 'validated' then case when d.needs_approval then 'complete' else 'validated' end
-                 when 'failed' then case when d.class = 'permanent' or before.charged + d.charge::int >= d.max_attempts
+                 when 'failed' then case when d.class in ('permanent', 'refused') or before.charged + d.charge::int >= d.max_attempts
                                          then 'exhausted' else 'failed' end
                  when 'lost' then case when before.lost + 1 >= 5 then 'exhausted' else 'ready' end
                  else 'ready'

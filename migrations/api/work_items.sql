@@ -41,7 +41,8 @@ begin
     select jsonb_build_object(
       'dataset', d.name, 'at', d.spec -> 'at', 'chunk_id', c.chunk_id, 'key', c.key, 'ordinal', c.ordinal,
       'bounds', c.bounds, 'generation', p_generation, 'location', p.location, 'rows', p.rows_out,
-      'bytes', p.bytes_out, 'checksum', p.checksum)
+      'bytes', p.bytes_out, 'checksum', p.checksum, 'connection', p.connection, 'environment', p.environment,
+      'validation', p.validation, 'attempt', p.attempt, 'published_by', p.worker)
       from data_chunk c join data_set d using (data_set_id)
       left join publication p on p.chunk_id = c.chunk_id and p.generation = p_generation
      where c.chunk_id = p_chunk);

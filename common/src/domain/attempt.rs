@@ -5,6 +5,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::Validation;
+
 /// Why an attempt failed, by what should happen next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -23,6 +25,10 @@ pub enum FailureClass {
     Invalid,
     /// An input was published again while it was read: uncharged.
     StaleInput,
+    /// An input answered no to one of the five questions, for now: uncharged, asked again later.
+    Gate,
+    /// An input answered no, and asking again would not help: uncharged, a person decides.
+    Refused,
 }
 
 impl FailureClass {
@@ -37,6 +43,8 @@ impl FailureClass {
             Self::TooBig => "too_big",
             Self::Invalid => "invalid",
             Self::StaleInput => "stale_input",
+            Self::Gate => "gate",
+            Self::Refused => "refused",
         }
     }
 }
@@ -56,6 +64,9 @@ pub struct OutputReport {
     /// `algorithm:hex`, for example `sha256:ab12...`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub checksum: Option<String>,
+    /// What was checked about it; `None` publishes it as unvalidated.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub validation: Option<Validation>,
 }
 
 /// The end of an attempt, as the worker settles it.
@@ -102,6 +113,9 @@ pub struct AttemptResult {
     /// How long it ran, in milliseconds.
     #[serde(default)]
     pub duration_ms: i64,
+    /// What its inputs answered to the five questions ([`super::Evidence::encode`]).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub evidence: Option<String>,
 }
 
 impl AttemptResult {
@@ -116,6 +130,7 @@ impl AttemptResult {
             log_tail: String::new(),
             log_path: None,
             duration_ms: 0,
+            evidence: None,
         }
     }
 }

@@ -60,6 +60,22 @@ pub struct InputChunk {
     /// Checksum published.
     #[serde(default)]
     pub checksum: Option<String>,
+    /// The connection it was published under; `None` for a source.
+    #[serde(default)]
+    pub connection: Option<String>,
+    /// That connection's environment label then.
+    #[serde(default)]
+    pub environment: Option<String>,
+    /// What was checked before it was published, as JSON of [`super::Validation`]; `None` for a source and for
+    /// what was published unvalidated.
+    #[serde(default)]
+    pub validation: Option<String>,
+    /// The attempt that published it; `None` for a source.
+    #[serde(default)]
+    pub attempt: Option<u32>,
+    /// The worker that published it; `None` for a source.
+    #[serde(default)]
+    pub published_by: Option<String>,
 }
 
 /// A leased chunk: the only way to reach work.

@@ -8,8 +8,12 @@ pub mod chunk;
 pub mod fence;
 pub mod lease;
 pub mod size;
+pub mod validation;
+pub mod verdict;
 
 pub use attempt::{AttemptResult, FailureClass, Outcome, OutputReport};
 pub use chunk::{Bounds, ChunkStatus, KeyColumn, NewChunk};
 pub use fence::{ChunkId, Fence, SessionId};
 pub use lease::{ConnectionSpec, InputChunk, JobSpec, WorkItem};
+pub use validation::{RuleOutcome, Severity, Validation};
+pub use verdict::{Answer, Evidence, Finding, InputEvidence, Method, Question, Verdict};

@@ -166,6 +166,7 @@ pub(crate) fn validated(item: &WorkItem) -> AttemptResult {
         rows: Some(10),
         bytes: Some(1000),
         checksum: Some(format!("test:{}", item.fence)),
+        validation: None,
     }))
 }
 

@@ -274,6 +274,7 @@ fn finish_file(
             rows: claim.rows,
             bytes: Some(staged.bytes),
             checksum: Some(staged.checksum),
+            validation: None,
         })),
         Published::Forbidden => Ok(Outcome::Released {
             reason: "not published: the worker may no longer hold the lease".to_owned(),

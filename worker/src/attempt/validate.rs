@@ -70,6 +70,7 @@ pub fn read_result(path: &Path) -> Result<OutputReport, Failure> {
         bytes: number("bytes", result.bytes)?,
         checksum: result.checksum,
         location: result.location,
+        validation: None,
     })
 }
 

@@ -98,6 +98,11 @@ pub(crate) fn input(dataset: &str, at: Location) -> InputChunk {
         rows: None,
         bytes: None,
         checksum: None,
+        connection: None,
+        environment: None,
+        validation: None,
+        attempt: None,
+        published_by: None,
     }
 }
 
