@@ -3,8 +3,10 @@
 -- p_items: [{chunk_id, fence, outcome: validated | failed | released, class, error, reason, location,
 -- rows, bytes, checksum, validation, evidence, exit_code, signal, script_sha256, log_tail, log_path,
 -- duration_ms}, ...].
+-- Waits for a locked row 2 s at most and does nothing then: a worker settles each row by itself next, so
+-- that a person's open transaction holds up the end of that one chunk only.
 create or replace function odf.settle(p_session bigint, p_key bytea, p_items jsonb) returns jsonb
-language plpgsql security definer set search_path = odf, pg_temp set enable_seqscan = off set jit = off as $$
+language plpgsql security definer set search_path = odf, pg_temp set enable_seqscan = off set jit = off set lock_timeout = '2s' as $$
 declare
   v_now timestamptz := odf.clock();
   s worker_session := odf.session_of(p_session, p_key, false);

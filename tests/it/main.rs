@@ -24,11 +24,19 @@ mod coordinator_serve;
 mod coordinator_support;
 mod crash;
 mod cut_after_commit;
+mod faults_crash;
+mod faults_elsewhere;
 mod faults_liveness;
 mod faults_names;
+mod faults_people;
 #[allow(dead_code, reason = "a tool box: not every test uses every tool")]
 mod faults_process;
+mod faults_quiet;
+mod faults_scale;
 mod faults_scripts;
+mod faults_secrets;
+mod faults_setup;
+mod faults_space;
 #[allow(dead_code, reason = "a tool box: not every test uses every tool")]
 mod faults_support;
 mod faults_witness;

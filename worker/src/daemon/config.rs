@@ -129,7 +129,7 @@ pub enum ConfigError {
         flag: &'static str,
     },
     /// A number of the hidden settings that makes no sense.
-    #[error("{name}={given:?}: expected {expected}")]
+    #[error("{name}={given:?}: expected {expected}; hint: leave it unset for the default")]
     Setting {
         /// The variable.
         name: &'static str,
@@ -138,6 +138,17 @@ pub enum ConfigError {
         /// What it should hold.
         expected: &'static str,
     },
+}
+
+impl ConfigError {
+    /// Whether the setting is wrong by itself, whatever this host looks like.
+    #[must_use]
+    pub fn is_usage(&self) -> bool {
+        match self {
+            Self::NoDatabase | Self::NoSlots | Self::Name(_) | Self::Setting { .. } => true,
+            Self::ScriptDir { .. } | Self::NotWritable { .. } => false,
+        }
+    }
 }
 
 /// Whether the control database takes that name for a worker.
