@@ -84,7 +84,7 @@ async fn idle_workers_cost_next_to_nothing_and_end_at_once() {
     );
     // A beat and a claim that meet take one more, until the next look.
     assert!(usual <= WORKERS + 1 && most < 2 * WORKERS, "{open:?}");
-    assert!(each > 0.1 && each < 0.8, "{each} transactions a second");
+    assert!(each > 0.1 && each < 2.0, "{each} transactions a second");
 
     for worker in workers {
         let asked = Instant::now();
