@@ -28,6 +28,7 @@ macro_rules! api {
 pub const API: &[(&str, &str)] = api![
     "clock",
     "epoch",
+    "read_committed",
     "log_event",
     "count_states",
     "session_of",

@@ -11,6 +11,7 @@ declare
   v_back int[];
   v_reset boolean := coalesce((p_flow ->> 'reset_limits')::boolean, false);
 begin
+  perform odf.demand_read_committed();
   perform pg_advisory_xact_lock(hashtext('odf.apply'), hashtext(p_flow ->> 'name'));
   perform odf.hold_rights();
   insert into flow (name) values (p_flow ->> 'name') on conflict (name) do nothing;

@@ -9,6 +9,7 @@ declare
   v_again bigint[];
   v_below bigint[];
 begin
+  perform odf.demand_read_committed();
   select array_agg(distinct r.chunk_id) into v_ids
     from chunk_request r
    where (p_chunks is null or r.chunk_id = any (p_chunks))

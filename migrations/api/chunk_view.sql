@@ -15,6 +15,7 @@ language plpgsql security definer set search_path = odf, pg_temp as $$
 declare
   s chunk_state;
 begin
+  perform odf.demand_read_committed();
   if new.status is not distinct from old.status and new.reason is not distinct from old.reason then
     return new;
   end if;

@@ -101,19 +101,23 @@ declare
   v_inputs bigint[];
   v_taken int;
 begin
-  -- Rows whose chunk has moved on (held, cancelled, claimed by way of another row) are dropped.
-  v_stale := array(
-    select t.seq from unnest(p_seqs, p_ids, p_attempts) as t(seq, chunk_id, attempt)
-     where not exists (select from chunk_state c where c.chunk_id = t.chunk_id and c.status = 'ready' and c.attempt_no + 1 = t.attempt)
-        or exists (select from lease l where l.chunk_id = t.chunk_id));
   -- Own rows, then inputs, are locked against resubmit, hold and cancel. LIMIT stands above the locks
   -- and alone in its statement: on the inner side of a join it would lock more rows.
   v_own := array(
     select c.chunk_id from chunk_state c
+      -- As NOT EXISTS it may become an anti-join with all of lease, dead rows under a held snapshot included.
+      left join lateral (select true as there from lease l where l.chunk_id = c.chunk_id limit 1) l on true
      where c.chunk_id = any (p_ids) and c.status = 'ready'
-       and c.attempt_no + 1 = p_attempts[array_position(p_ids, c.chunk_id)]
-       and not exists (select from lease l where l.chunk_id = c.chunk_id)
+       and c.attempt_no + 1 = p_attempts[array_position(p_ids, c.chunk_id)] and l.there is null
      order by array_position(p_ids, c.chunk_id) limit p_room for share of c skip locked);
+  -- Rows whose chunk has moved on (held, cancelled, claimed by way of another row) are dropped. One look
+  -- by index for each: as EXISTS on both sides of OR, newer servers hash the whole tables.
+  v_stale := array(
+    select t.seq from unnest(p_seqs, p_ids, p_attempts) as t(seq, chunk_id, attempt)
+      left join lateral (select true as there from chunk_state c
+                          where c.chunk_id = t.chunk_id and c.status = 'ready' and c.attempt_no + 1 = t.attempt limit 1) c on true
+      left join lateral (select true as there from lease l where l.chunk_id = t.chunk_id limit 1) l on true
+     where not t.chunk_id = any (v_own) and (c.there is null or l.there));
   v_inputs := array(select distinct input_id from chunk_edge where chunk_id = any (v_own));
   v_inputs := array(select chunk_id from chunk_state where chunk_id = any (v_inputs) order by chunk_id for share skip locked);
   v_own := array(

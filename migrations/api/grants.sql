@@ -5,7 +5,7 @@ revoke all on all functions in schema odf from public;
 revoke all on all tables in schema odf from public;
 grant usage on schema odf to odf_worker, odf_coordinator, odf_operator, odf_viewer;
 
-grant execute on function odf.register(jsonb), odf.beat(bigint, bytea, jsonb), odf.claim(bigint, bytea, bigint, int),
+grant execute on function odf.register(jsonb), odf.beat(bigint, bytea, jsonb), odf.look(bigint, bytea), odf.claim(bigint, bytea, bigint, int),
   odf.settle(bigint, bytea, jsonb), odf.reconcile(bigint, bytea, jsonb), odf.end_session(bigint, bytea, text),
   odf.attempt_inputs(bigint, bytea, bigint, bigint, bigint, int), odf.take_removals(bigint, bytea, int),
   odf.settle_removals(bigint, bytea, jsonb), odf.peek(text), odf.peek_inputs(bigint, bigint, int) to odf_worker;

@@ -8,6 +8,7 @@ declare
   v_left bigint;
   v_plan bigint;
 begin
+  perform odf.demand_read_committed();
   select * into d from data_set where data_set_id = p_data_set and not retired for update;
   if not found then
     raise exception 'no data set %', p_data_set using errcode = 'OD010';
@@ -52,6 +53,7 @@ declare
   v_old bigint;
   v_numbered boolean;
 begin
+  perform odf.demand_read_committed();
   select data_set_id into v_set from plan where plan_id = p_plan and state = 'writing' for key share;
   if not found then
     raise exception 'plan % is not being written any more', p_plan
@@ -87,6 +89,7 @@ declare
   v_digest text;
   v_made boolean;
 begin
+  perform odf.demand_read_committed();
   -- First the data set, then the plan, as begin_plan and apply_flow.
   perform from data_set where data_set_id = (select data_set_id from plan where plan_id = p_plan) for update;
   select * into p from plan where plan_id = p_plan and state = 'writing' for update;
@@ -126,6 +129,7 @@ declare
   v_n bigint;
   v_missing record;
 begin
+  perform odf.demand_read_committed();
   select * into d from data_set where data_set_id = p_data_set for update;
   if d.plan_id is not null then
     return true;

@@ -7,6 +7,7 @@ declare
   v_ready bigint[];
   v_gone bigint[];
 begin
+  perform odf.demand_read_committed();
   perform from chunk_state where chunk_id = any (p_chunks) and status = 'waiting' order by chunk_id for no key update;
   if not found then
     return 0;

@@ -73,6 +73,7 @@ declare
   d data_set;
   r replan;
 begin
+  perform odf.demand_read_committed();
   select array_agg(x.data_set_id) into v_ids from data_set x join flow f using (flow_id)
    where not x.retired and p_name in (x.name, f.name || ':' || x.name);
   if v_ids is null then
@@ -121,6 +122,7 @@ declare
   v_name text;
   r replan;
 begin
+  perform odf.demand_read_committed();
   perform odf.hold_flow((select data_set_id from replan where replan_id = p_replan));
   -- Every claim holds its session's row: those before this are counted, those after it see the lanes stopped.
   perform odf.hold_rights();
@@ -152,6 +154,7 @@ language plpgsql security definer set search_path = odf, pg_temp as $$
 declare
   v_state text;
 begin
+  perform odf.demand_read_committed();
   perform odf.hold_flow((select data_set_id from replan where replan_id = p_replan));
   perform odf.hold_rights();
   select state into v_state from replan where replan_id = p_replan for update;

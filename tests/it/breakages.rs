@@ -59,9 +59,9 @@ async fn without_the_fence() {
 
 #[tokio::test]
 async fn with_attempts_that_are_counted_back() {
-    let from = "set attempt_no = d.attempt,";
-    let to =
-        "set attempt_no = case d.outcome when 'released' then c.attempt_no else d.attempt end,";
+    let from = "  delete from lease where chunk_id = any (p_ended);";
+    let to = "  update chunk_state set attempt_no = attempt_no - 1 where chunk_id = any (p_ended) and status = 'ready';
+  delete from lease where chunk_id = any (p_ended);";
     caught(
         "an attempt number used twice",
         ("settle", from, to),
@@ -96,7 +96,7 @@ async fn with_counters_that_forget() {
 
 #[tokio::test]
 async fn with_limits_that_do_not_count_what_runs() {
-    let from = "v_left[p] := v_left[p] - v_live[(i - 1) * v_nl + k];";
+    let from = "v_left[p] := v_left[p] - v_running;";
     caught(
         "limits without live leases",
         ("allot", from, "null;"),

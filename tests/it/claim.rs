@@ -403,6 +403,44 @@ async fn a_lane_with_labels_serves_only_workers_that_have_them() {
 }
 
 #[tokio::test]
+async fn a_look_says_what_a_claim_would_and_writes_nothing() {
+    let db = TestDb::new().await;
+    Shape::single(3).pool("extract", "0").build(&db).await;
+    let worker = TestWorker::start(&db, "w1", 4).await;
+    let operator = db.login(Role::Operator).await;
+    let login = db.login(Role::Worker).await;
+    let look = async || -> bool {
+        login.batch_execute("begin read only").await.unwrap();
+        let key = worker.session.key();
+        let row = login
+            .query_one(
+                "select odf.look($1, $2), pg_current_xact_id_if_assigned() is null",
+                &[&worker.id().0, &key.as_slice()],
+            )
+            .await
+            .unwrap();
+        login.batch_execute("commit").await.unwrap();
+        assert!(row.get::<_, bool>(1), "not even a row lock");
+        row.get(0)
+    };
+    assert!(!look().await, "chunks, but no right");
+    operator
+        .query("select odf.scale('extract', '2', '')", &[])
+        .await
+        .unwrap();
+    assert!(look().await);
+    let items = worker.claim(4).await;
+    assert_eq!(items.len(), 2);
+    assert!(!look().await, "the rights are used");
+    worker.complete(&items).await;
+    assert!(look().await);
+    worker.complete(&worker.claim(4).await).await;
+    assert!(!look().await, "rights, but no chunk");
+    worker.session.end("over").await.unwrap();
+    assert!(!look().await);
+}
+
+#[tokio::test]
 async fn an_older_snapshot_is_refused() {
     // A login may set its own isolation; rights that were taken back since would still be seen there.
     let db = TestDb::new().await;

@@ -9,6 +9,7 @@
 
 mod harness;
 
+mod allot;
 mod breakages;
 mod claim;
 mod cli;
@@ -23,11 +24,19 @@ mod coordinator_serve;
 mod coordinator_support;
 mod crash;
 mod cut_after_commit;
+mod faults_crash;
+mod faults_elsewhere;
 mod faults_liveness;
 mod faults_names;
+mod faults_people;
 #[allow(dead_code, reason = "a tool box: not every test uses every tool")]
 mod faults_process;
+mod faults_quiet;
+mod faults_scale;
 mod faults_scripts;
+mod faults_secrets;
+mod faults_setup;
+mod faults_space;
 #[allow(dead_code, reason = "a tool box: not every test uses every tool")]
 mod faults_support;
 mod faults_witness;
@@ -53,6 +62,7 @@ mod sweep;
 mod tidy;
 mod transitions;
 mod worker_drain;
+mod worker_limits;
 mod worker_outage;
 mod worker_restart;
 mod worker_run;

@@ -372,7 +372,12 @@ async fn places_that_cannot_take_the_output_are_the_host_s_fault() {
     let mut bench = Bench::new("#!/bin/sh\necho x > $ODF_STAGING\n").await;
     let lake = bench.path("lake");
     for (root, min_free, class, word) in [
-        (lake.clone(), u64::MAX, FailureClass::Host, "min_free_bytes"),
+        (
+            lake.clone(),
+            u64::MAX,
+            FailureClass::Host,
+            "min_free asks for",
+        ),
         (
             lake.join("gone"),
             0,

@@ -4,7 +4,8 @@
 use std::fmt;
 
 use common::endpoint::SecretString;
-use common::runtime::{error_text, telemetry};
+use common::runtime::error_text;
+use common::runtime::telemetry::{self, TelemetryError};
 use common::store::StoreError;
 use serde::Serialize;
 
@@ -130,7 +131,8 @@ fn exit_of(cause: &(dyn std::error::Error + 'static)) -> Option<Exit> {
     if let Some(InstallError::Newer { .. }) = cause.downcast_ref::<InstallError>() {
         return Some(Exit::Refused);
     }
-    cause.downcast_ref::<DeclareError>().map(|_| Exit::Usage)
+    let asked_wrongly = cause.is::<DeclareError>() || cause.is::<TelemetryError>();
+    asked_wrongly.then_some(Exit::Usage)
 }
 
 #[cfg(test)]

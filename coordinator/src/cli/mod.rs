@@ -187,8 +187,8 @@ impl Session {
     /// Where none is named.
     pub fn url(&self) -> Result<&str, Failure> {
         match &self.global.database_url {
-            Some(url) => Ok(url.expose()),
-            None => Err(Failure::usage("no control database is named").hint(
+            Some(url) if !url.expose().is_empty() => Ok(url.expose()),
+            _ => Err(Failure::usage("no control database is named").hint(
                 "set ODF_DATABASE_URL or give --database-url postgresql://user@host/database",
             )),
         }

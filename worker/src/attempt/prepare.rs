@@ -133,7 +133,7 @@ fn check_root(name: &str, root: &Path, min_free_bytes: u64) -> Result<(), Failur
     let free = (stat.blocks_available() as u64).saturating_mul(stat.fragment_size() as u64);
     if free < min_free_bytes {
         return Err(Failure::host(format!(
-            "the root {} of connection {name} has {} free on this worker, and min_free_bytes asks for {}",
+            "the root {} of connection {name} has {} free on this worker, and its min_free asks for {}",
             root.display(),
             format_bytes(free),
             format_bytes(min_free_bytes)
