@@ -56,6 +56,7 @@ pub const API: &[(&str, &str)] = api![
     "select_chunks",
     "chunk_view",
     "peek",
+    "record_reconciliation",
     "grants",
 ];
 

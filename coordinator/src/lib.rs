@@ -10,5 +10,6 @@ pub mod leader;
 pub mod loops;
 pub mod planner;
 pub mod read;
+pub mod reconcile;
 pub mod serve;
 pub mod split;

@@ -23,7 +23,8 @@ grant execute on function odf.clock(), odf.shown_status(bigint, odf.chunk_status
 grant execute on function odf.scale(text, text, text, boolean), odf.scale_worker(text, text, text),
   odf.drain_worker(text, boolean, text), odf.pause(text, boolean, text), odf.approve(jsonb, text),
   odf.request(text, jsonb, text, boolean, boolean), odf.apply_flow(jsonb),
-  odf.ask_replan(text, text, boolean, boolean), odf.confirm_replan(bigint, boolean), odf.withdraw_replan(bigint, text) to odf_operator, odf_coordinator;
+  odf.ask_replan(text, text, boolean, boolean), odf.confirm_replan(bigint, boolean), odf.withdraw_replan(bigint, text),
+  odf.record_reconciliation(int, jsonb, text) to odf_operator, odf_coordinator;
 grant update (status, reason) on odf.chunk to odf_operator;
 
 grant execute on function odf.lead(text, interval), odf.resign(bigint), odf.prove_term(bigint),

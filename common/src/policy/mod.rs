@@ -1,3 +1,4 @@
 //! Decisions as pure functions: no clock, no I/O; time comes in as an argument.
 
+pub mod row_sum;
 pub mod silence;

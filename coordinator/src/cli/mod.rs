@@ -23,6 +23,7 @@ pub mod pause;
 pub mod plan;
 pub mod pools;
 pub mod postmortem;
+pub mod reconcile;
 pub mod replan;
 pub mod request;
 pub mod scale;
@@ -135,6 +136,7 @@ pub enum Command {
     Failures(failures::Args),
     /// The story of an outage as Markdown: causes, chunks, actions, the five questions
     Postmortem(postmortem::Args),
+    Reconcile(reconcile::Args),
     /// Workers and what they run
     Workers(workers::Args),
     /// Pools, their limits and what runs under them
@@ -259,6 +261,7 @@ async fn dispatch(command: Command, session: &mut Session) -> Result<Exit, Failu
         Command::Logs(args) => logs::run(args, session).await,
         Command::Failures(args) => failures::run(args, session).await,
         Command::Postmortem(args) => postmortem::run(args, session).await,
+        Command::Reconcile(args) => reconcile::run(args, session).await,
         Command::Workers(args) => workers::run(args, session).await,
         Command::Pools(args) => pools::run(args, session).await,
         Command::Events(args) => events::run(args, session).await,

@@ -93,7 +93,7 @@ impl ReadError {
 }
 
 /// The operators' functions; what else is refused is reading.
-const VERBS: [&str; 10] = [
+const VERBS: [&str; 11] = [
     "scale",
     "scale_worker",
     "drain_worker",
@@ -104,6 +104,7 @@ const VERBS: [&str; 10] = [
     "ask_replan",
     "confirm_replan",
     "withdraw_replan",
+    "record_reconciliation",
 ];
 
 impl From<sqlx::Error> for ReadError {

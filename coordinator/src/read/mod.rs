@@ -19,6 +19,7 @@ pub mod loops;
 pub mod obstacle;
 pub mod pools;
 pub mod postmortem;
+pub mod reconciliation;
 pub mod retired;
 pub mod running;
 pub mod state;
