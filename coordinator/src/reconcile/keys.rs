@@ -211,6 +211,8 @@ struct Sorted {
     sum: RowSum,
     rows: i64,
     ahead: Option<Group>,
+    /// A stream that has ended may not be asked again.
+    ended: bool,
 }
 
 impl Sorted {
@@ -235,16 +237,23 @@ impl Sorted {
             sum,
             rows: 0,
             ahead: None,
+            ended: false,
         })
     }
 
     async fn row(&mut self) -> Result<Option<Group>, TableError> {
+        if self.ended {
+            return Ok(None);
+        }
         let row = self
             .stream
             .try_next()
             .await
             .map_err(table::doing("read rows in the order of their keys"))?;
-        let Some(row) = row else { return Ok(None) };
+        let Some(row) = row else {
+            self.ended = true;
+            return Ok(None);
+        };
         let values = table::values(&row)?;
         self.rows += 1;
         Ok(Some(Group {
