@@ -2,6 +2,7 @@
 //!
 //! It never talks to a worker: both meet in the database alone.
 
+pub mod certify;
 pub mod cli;
 pub mod declare;
 pub mod dev;

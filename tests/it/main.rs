@@ -11,6 +11,7 @@ mod harness;
 
 mod allot;
 mod breakages;
+mod certificate;
 mod claim;
 mod cli;
 mod clock;

@@ -1,5 +1,6 @@
 //! `reconcile`: what a target holds now against what its source held at the extract.
 
+use common::store::Settled;
 use serde_json::{Value, json};
 
 use crate::harness::{Role, Shape, TestDb, TestLeader, TestWorker, validated};
@@ -72,7 +73,10 @@ async fn swapped_lost_doubled_and_changed_rows_are_found_with_their_keys() {
         "{answer:#}"
     );
     let lost = chunk(&answer, "00002");
-    assert_eq!((&lost["expected_rows"], &lost["found_rows"]), (&json!(100), &json!(99)));
+    assert_eq!(
+        (&lost["expected_rows"], &lost["found_rows"]),
+        (&json!(100), &json!(99))
+    );
     assert_eq!(lost["keys"]["listed"][0]["key"], json!(["150"]), "{lost:#}");
     assert_eq!(lost["keys"]["listed"][0]["what"], "missing_in_target");
     assert!(
@@ -84,14 +88,26 @@ async fn swapped_lost_doubled_and_changed_rows_are_found_with_their_keys() {
     );
     let doubled = &chunk(&answer, "00003")["keys"]["listed"][0];
     assert_eq!(doubled["what"], "changed");
-    assert_eq!((&doubled["key"], &doubled["target_rows"]), (&json!(["250"]), &json!(2)));
+    assert_eq!(
+        (&doubled["key"], &doubled["target_rows"]),
+        (&json!(["250"]), &json!(2))
+    );
     assert_eq!(chunk(&answer, "00004")["keys"]["changed"], 1);
     // NULL is not the empty text.
-    assert_eq!(chunk(&answer, "00005")["keys"]["listed"][0]["key"], json!(["420"]));
+    assert_eq!(
+        chunk(&answer, "00005")["keys"]["listed"][0]["key"],
+        json!(["420"])
+    );
     let swapped = &chunk(&answer, "00006")["keys"];
-    assert_eq!((&swapped["changed"], &swapped["missing_in_target"]), (&json!(2), &json!(0)));
+    assert_eq!(
+        (&swapped["changed"], &swapped["missing_in_target"]),
+        (&json!(2), &json!(0))
+    );
     let extra = &chunk(&answer, "00010")["keys"]["listed"][0];
-    assert_eq!((&extra["key"], &extra["what"]), (&json!(["10001"]), &json!("only_in_target")));
+    assert_eq!(
+        (&extra["key"], &extra["what"]),
+        (&json!(["10001"]), &json!("only_in_target"))
+    );
 
     // What differs is looked at again; what is equal is not.
     migrated
@@ -103,11 +119,18 @@ async fn swapped_lost_doubled_and_changed_rows_are_found_with_their_keys() {
     let shown = migrated.command(&["reconcile", "copy/00003"]).await;
     assert_eq!(shown.code, Some(5));
     assert!(
-        shown.stdout.contains("changed in number  250 (rows: source 1, target 2)"),
+        shown
+            .stdout
+            .contains("changed in number  250 (rows: source 1, target 2)"),
         "{shown:?}"
     );
     // The cutoff says what belongs.
-    let cut = ["reconcile", "copy/00010", "--cutoff", "id <= 1000 -- go-live"];
+    let cut = [
+        "reconcile",
+        "copy/00010",
+        "--cutoff",
+        "id <= 1000 -- go-live",
+    ];
     let answer = migrated.json(&cut, 0).await;
     assert_eq!(answer["verdicts"], json!({ "equal": 1 }));
     // An equality under a cutoff is none without it.
@@ -128,11 +151,24 @@ async fn a_source_that_changed_later_is_told_beside_the_verdict() {
     assert_eq!(answer["verdicts"], json!({ "equal": 10 }));
     assert_eq!(answer["changed_since"], 1);
     let first = chunk(&answer, "00001");
-    assert_eq!((&first["found_rows"], &first["today_rows"]), (&json!(100), &json!(99)));
-    assert_eq!((&first["keys"]["changed"], &first["keys"]["only_in_target"]), (&json!(1), &json!(1)));
+    assert_eq!(
+        (&first["found_rows"], &first["today_rows"]),
+        (&json!(100), &json!(99))
+    );
+    assert_eq!(
+        (&first["keys"]["changed"], &first["keys"]["only_in_target"]),
+        (&json!(1), &json!(1))
+    );
     assert_eq!(first["reason"], "the source has changed since its extract");
-    let shown = migrated.command(&["reconcile", "copy", "--today", "--again"]).await.ok();
-    for part in ["1 changed in the source since", "SOURCE TODAY", "only in target     43"] {
+    let shown = migrated
+        .command(&["reconcile", "copy", "--today", "--again"])
+        .await
+        .ok();
+    for part in [
+        "1 changed in the source since",
+        "SOURCE TODAY",
+        "only in target     43",
+    ] {
         assert!(shown.contains(part), "{part}: {shown}");
     }
 }
@@ -161,17 +197,34 @@ async fn what_cannot_be_told_is_unknown_and_never_equal() {
     // A chunk that is being made again is not judged.
     migrated.command(&["resubmit", "copy/00001"]).await.ok();
     let again = migrated.worker.claim_one().await;
-    let answer = migrated.json(&["reconcile", "copy", "--range", "1-2"], 5).await;
-    assert_eq!(chunk(&answer, "00001")["reason"], "attempt 2 is making it again");
+    let answer = migrated
+        .json(&["reconcile", "copy", "--range", "1-2"], 5)
+        .await;
+    assert_eq!(
+        chunk(&answer, "00001")["reason"],
+        "attempt 2 is making it again"
+    );
     migrated.worker.complete(std::slice::from_ref(&again)).await;
 
-    let wrong = ["reconcile", "copy/00002", "--again", "--cutoff", "nosuch > 1"];
+    let wrong = [
+        "reconcile",
+        "copy/00002",
+        "--again",
+        "--cutoff",
+        "nosuch > 1",
+    ];
     let answer = migrated.json(&wrong, 5).await;
     let reason = chunk(&answer, "00002")["reason"].as_str().unwrap();
     assert!(reason.contains("nosuch"), "{reason}");
     // Nothing can be written through a cutoff.
     migrated.sql("create sequence public.once").await;
-    let wrong = ["reconcile", "copy/00002", "--again", "--cutoff", "nextval('public.once') > 0"];
+    let wrong = [
+        "reconcile",
+        "copy/00002",
+        "--again",
+        "--cutoff",
+        "nextval('public.once') > 0",
+    ];
     let answer = migrated.json(&wrong, 5).await;
     let reason = chunk(&answer, "00002")["reason"].as_str().unwrap();
     assert!(reason.contains("read-only"), "{reason}");
@@ -183,11 +236,17 @@ async fn what_cannot_be_told_is_unknown_and_never_equal() {
         .run()
         .await
         .failed(1);
-    assert!(said.contains("127.0.0.1:1") && !said.contains("sesame"), "{said}");
+    assert!(
+        said.contains("127.0.0.1:1") && !said.contains("sesame"),
+        "{said}"
+    );
     let said = migrated.command(&["reconcile", "items"]).await.failed(4);
     assert!(said.contains("is a source"), "{said}");
     migrated.command(&["reconcile", "nosuch"]).await.failed(3);
-    migrated.command(&["reconcile", "copy", "file"]).await.failed(2);
+    migrated
+        .command(&["reconcile", "copy", "file"])
+        .await
+        .failed(2);
     std::fs::remove_dir_all(migrated.site.path().join("lake")).unwrap();
     let answer = migrated.json(&["reconcile", "file/00001"], 5).await;
     let reason = chunk(&answer, "00001")["reason"].as_str().unwrap();
@@ -202,7 +261,10 @@ async fn only_what_speaks_of_the_published_generation_is_kept() {
     let worker = TestWorker::start(&db, "w1", 4).await;
     leader.passes().await;
     let item = worker.claim_one().await;
-    worker.settle(&item, validated(&item)).await;
+    assert_eq!(
+        worker.settle(&item, validated(&item)).await,
+        Settled::Applied
+    );
     let set = flow.set_id(&db, "mid").await;
     let other = flow.set_id(&db, "dst").await;
     let row = |generation: i32, verdict: &str, sum: &str| {
@@ -213,13 +275,29 @@ async fn only_what_speaks_of_the_published_generation_is_kept() {
     let none: Option<&str> = None;
     let operator = db.login(Role::Operator).await;
     let kept = async |set: i32, rows: Value| -> i64 {
-        operator.query_one(record, &[&set, &rows, &none]).await.unwrap().get(0)
+        operator
+            .query_one(record, &[&set, &rows, &none])
+            .await
+            .unwrap()
+            .get(0)
     };
     assert_eq!(kept(set, row(1, "equal", "1")).await, 1);
-    assert_eq!(kept(set, row(2, "equal", "1")).await, 0, "a generation that is not published");
-    assert_eq!(kept(other, row(1, "equal", "1")).await, 0, "another data set's chunk");
+    assert_eq!(
+        kept(set, row(2, "equal", "1")).await,
+        0,
+        "a generation that is not published"
+    );
+    assert_eq!(
+        kept(other, row(1, "equal", "1")).await,
+        0,
+        "another data set's chunk"
+    );
     assert_eq!(kept(set, row(1, "differs", "2")).await, 1);
-    assert_eq!(db.count("odf.reconciliation where verdict = 'differs'").await, 1);
+    assert_eq!(
+        db.count("odf.reconciliation where verdict = 'differs'")
+            .await,
+        1
+    );
     // Equal with different figures is no answer anybody may give.
     let refused = operator
         .query_one(record, &[&set, &row(1, "equal", "2"), &none])

@@ -3,6 +3,7 @@
 mod card;
 pub mod chunk;
 pub mod data_set;
+mod evidence;
 pub mod pool;
 pub mod retired;
 
@@ -71,7 +72,7 @@ pub async fn run(args: Args, session: &mut Session) -> Result<Exit, Failure> {
     let name = &args.name.dataset;
     match crate::read::data_set::find(&db, flow.as_deref(), name).await {
         Ok(found) => {
-            let explained = data_set::explain(&db, found).await?;
+            let explained = data_set::explain(&db, found, session.out.page().wide).await?;
             session.out.show(&explained)?;
         }
         Err(ReadError::NotFound { hint, .. }) => {

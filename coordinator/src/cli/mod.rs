@@ -5,6 +5,7 @@
 
 pub mod apply;
 pub mod approve;
+pub mod certify;
 pub mod chunks;
 pub mod completions;
 mod daemon;
@@ -137,6 +138,7 @@ pub enum Command {
     /// The story of an outage as Markdown: causes, chunks, actions, the five questions
     Postmortem(postmortem::Args),
     Reconcile(reconcile::Args),
+    Certify(certify::Args),
     /// Workers and what they run
     Workers(workers::Args),
     /// Pools, their limits and what runs under them
@@ -262,6 +264,7 @@ async fn dispatch(command: Command, session: &mut Session) -> Result<Exit, Failu
         Command::Failures(args) => failures::run(args, session).await,
         Command::Postmortem(args) => postmortem::run(args, session).await,
         Command::Reconcile(args) => reconcile::run(args, session).await,
+        Command::Certify(args) => certify::run(args, session).await,
         Command::Workers(args) => workers::run(args, session).await,
         Command::Pools(args) => pools::run(args, session).await,
         Command::Events(args) => events::run(args, session).await,

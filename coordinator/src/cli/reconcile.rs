@@ -14,9 +14,9 @@ use crate::planner::Planner;
 use crate::read::chunks::ListFilter;
 use crate::read::obstacle::plural;
 use crate::read::{data_set, reconciliation};
-use crate::reconcile::place::{self, Place};
-use crate::reconcile::run::{Ends, Options, Outcome, Run, Tally, TIMEOUT};
 use crate::reconcile::keys::{Difference, KeyList};
+use crate::reconcile::place::{self, Place};
+use crate::reconcile::run::{Ends, Options, Outcome, Run, TIMEOUT, Tally};
 use crate::reconcile::table::Look;
 use crate::reconcile::verdict::Verdict;
 
@@ -89,7 +89,11 @@ pub async fn run(args: Args, session: &mut Session) -> Result<Exit, Failure> {
     }
     let filter = ListFilter {
         flow: Some(found.flow.clone()),
-        datasets: if keys.is_empty() { vec![dataset.clone()] } else { Vec::new() },
+        datasets: if keys.is_empty() {
+            vec![dataset.clone()]
+        } else {
+            Vec::new()
+        },
         chunks: keys.into_iter().map(|key| (dataset.clone(), key)).collect(),
         status: args.filters.status,
         error: args.filters.error,
@@ -155,7 +159,10 @@ fn one_data_set(
     let Some(first) = names.first() else {
         return Err(Failure::usage("no data set is named"));
     };
-    if let Some(other) = names.iter().find(|name| name.dataset != first.dataset || name.flow != first.flow) {
+    if let Some(other) = names
+        .iter()
+        .find(|name| name.dataset != first.dataset || name.flow != first.flow)
+    {
         return Err(Failure::usage(format!(
             "expected chunks of one data set, found {} and {}",
             first.dataset, other.dataset
@@ -175,12 +182,18 @@ fn one_data_set(
 pub(crate) async fn ends(db: &sqlx::PgPool, data_set_id: i32) -> Result<Ends, Failure> {
     let way = reconciliation::way(db, data_set_id).await?;
     let planner = Planner::new(SecretSource::from_process(), None);
-    let target = match way.iter().find(|station| station.data_set_id == data_set_id) {
+    let target = match way
+        .iter()
+        .find(|station| station.data_set_id == data_set_id)
+    {
         Some(station) if station.made => place::of(&planner, station).await,
         Some(station) => {
             return Err(Failure::new(
                 Exit::Refused,
-                format!("{} is a source: there is nothing that it was made from", station.name),
+                format!(
+                    "{} is a source: there is nothing that it was made from",
+                    station.name
+                ),
             )
             .hint("name the data set that was made from it"));
         }
@@ -190,7 +203,10 @@ pub(crate) async fn ends(db: &sqlx::PgPool, data_set_id: i32) -> Result<Ends, Fa
     let source = match sources.as_slice() {
         [one] => place::of(&planner, one).await,
         [] => Place::Nowhere("it has no source".to_owned()),
-        several => Place::Nowhere(format!("it is made from {} sources: none of them is the one to compare with", several.len())),
+        several => Place::Nowhere(format!(
+            "it is made from {} sources: none of them is the one to compare with",
+            several.len()
+        )),
     };
     Ok(Ends {
         data_set_id,
@@ -217,12 +233,22 @@ fn summary(dataset: &str, tally: &Tally) -> String {
         }
     }
     if tally.known_equal > 0 {
-        parts.push(format!("{} equal before and not compared again", words::grouped(tally.known_equal)));
+        parts.push(format!(
+            "{} equal before and not compared again",
+            words::grouped(tally.known_equal)
+        ));
     }
     if tally.changed_since > 0 {
-        parts.push(format!("{} changed in the source since", words::grouped(tally.changed_since)));
+        parts.push(format!(
+            "{} changed in the source since",
+            words::grouped(tally.changed_since)
+        ));
     }
-    format!("{dataset}: {}: {}", plural(tally.total(), "chunk"), parts.join(", "))
+    format!(
+        "{dataset}: {}: {}",
+        plural(tally.total(), "chunk"),
+        parts.join(", ")
+    )
 }
 
 impl Shown for Reconciled {
@@ -237,7 +263,10 @@ impl Shown for Reconciled {
             page.table(self.grid());
         }
         if self.more > 0 {
-            page.line(format!("and {} more: narrow down with --range", words::grouped(self.more)));
+            page.line(format!(
+                "and {} more: narrow down with --range",
+                words::grouped(self.more)
+            ));
         }
         for outcome in &self.chunks {
             if let Some(list) = &outcome.keys {
@@ -251,7 +280,13 @@ impl Shown for Reconciled {
 impl Reconciled {
     fn grid(&self) -> Grid {
         let mut grid = Grid::new(&[
-            "chunk", "verdict", ">at extract", ">in target", ">source today", "expected from", "why",
+            "chunk",
+            "verdict",
+            ">at extract",
+            ">in target",
+            ">source today",
+            "expected from",
+            "why",
         ]);
         let rows = |n: Option<i64>| n.map_or_else(String::new, words::grouped);
         for outcome in &self.chunks {
@@ -284,7 +319,11 @@ fn show_keys(name: &str, list: &KeyList, page: &mut Page) {
         list.changed
     ));
     for found in &list.listed {
-        let key: Vec<&str> = found.key.iter().map(|part| part.as_deref().unwrap_or("null")).collect();
+        let key: Vec<&str> = found
+            .key
+            .iter()
+            .map(|part| part.as_deref().unwrap_or("null"))
+            .collect();
         let what = match found.what {
             Difference::MissingInTarget => "missing in target",
             Difference::OnlyInTarget => "only in target",
@@ -294,7 +333,10 @@ fn show_keys(name: &str, list: &KeyList, page: &mut Page) {
         let counts = if found.source_rows <= 1 && found.target_rows <= 1 {
             String::new()
         } else {
-            format!(" (rows: source {}, target {})", found.source_rows, found.target_rows)
+            format!(
+                " (rows: source {}, target {})",
+                found.source_rows, found.target_rows
+            )
         };
         page.line(format!("  {what:<18} {}{counts}", tame(&key.join(", "))));
     }

@@ -5,12 +5,14 @@
 //! `state`, `obstacle` and `why` are pure.
 
 pub mod card;
+pub mod certificate;
 pub mod chunk;
 pub mod chunks;
 pub mod connect;
 pub mod data_set;
 pub mod error;
 pub mod events;
+pub mod evidence;
 pub mod facts;
 pub mod failures;
 pub mod fingerprint;

@@ -56,7 +56,11 @@ fn with_sum(way: &[Published], published: &Published) -> Option<Expected> {
 /// Rows only. What was counted where it was read from says more than what was counted where it was
 /// written to, so the way up comes first.
 fn with_rows(way: &[Published], published: &Published) -> Option<Expected> {
-    let counted = || published.rows.map(|rows| own_figures(published, rows, None));
+    let counted = || {
+        published
+            .rows
+            .map(|rows| own_figures(published, rows, None))
+    };
     let reported = || {
         published
             .rows_out

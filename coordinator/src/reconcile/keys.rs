@@ -68,11 +68,7 @@ impl KeyList {
         if self.listed.len() < most {
             let text = |bytes: &Vec<u8>| String::from_utf8_lossy(bytes).into_owned();
             self.listed.push(KeyDifference {
-                key: of
-                    .key
-                    .iter()
-                    .map(|part| part.as_ref().map(text))
-                    .collect(),
+                key: of.key.iter().map(|part| part.as_ref().map(text)).collect(),
                 what,
                 source_rows: source,
                 target_rows: target,

@@ -13,11 +13,11 @@ use sqlx::PgPool;
 use tokio::sync::Mutex;
 
 use super::expected::expected;
+use super::file;
 use super::keys::{self, KeyList, Side};
 use super::place::{Place, TablePlace};
 use super::table::{self, Look, TableError};
 use super::verdict::{Figures, Verdict, of_file, of_rows};
-use super::file;
 use crate::read::ReadError;
 use crate::read::chunks::{self, ChunkRow, ListFilter};
 use crate::read::reconciliation::{Standing, standings};
@@ -200,7 +200,12 @@ impl Run {
     /// # Errors
     /// [`ReadError`] as the server answers.
     pub async fn close(self, summary: &str) -> Result<(), ReadError> {
-        for session in self.targets.into_inner().into_iter().chain(self.sources.into_inner()) {
+        for session in self
+            .targets
+            .into_inner()
+            .into_iter()
+            .chain(self.sources.into_inner())
+        {
             session.close().await;
         }
         record(&self.db, self.ends.data_set_id, &[], Some(summary)).await
@@ -219,7 +224,13 @@ impl Run {
         if outcome.generation == 0 {
             return Ok(());
         }
-        record(&self.db, self.ends.data_set_id, std::slice::from_ref(outcome), None).await
+        record(
+            &self.db,
+            self.ends.data_set_id,
+            std::slice::from_ref(outcome),
+            None,
+        )
+        .await
     }
 
     async fn one(&self, row: &ChunkRow, standing: &Standing) -> Result<Outcome, ReadError> {
@@ -234,11 +245,15 @@ impl Run {
                     return Ok(unknown(outcome, "it has no publication".to_owned()));
                 };
                 outcome.expected_sum.clone_from(&own.checksum);
-                outcome.expected_from = Some(format!("{}/{} generation {}", own.dataset, own.key, own.generation));
+                outcome.expected_from = Some(format!(
+                    "{}/{} generation {}",
+                    own.dataset, own.key, own.generation
+                ));
                 outcome.expected_at = Some(own.published_at);
                 match file::measure(root, own.location.as_deref().unwrap_or_default()).await {
                     Ok((bytes, sum)) => {
-                        let (verdict, reason) = of_file(own.bytes_out, own.checksum.as_deref(), bytes, &sum);
+                        let (verdict, reason) =
+                            of_file(own.bytes_out, own.checksum.as_deref(), bytes, &sum);
                         (outcome.verdict, outcome.reason) = (verdict, reason);
                         // As the publication spells it, so that equal is equal to the letter.
                         outcome.found_sum = match verdict {
@@ -256,7 +271,10 @@ impl Run {
             let now = standings(&self.db, &[row.chunk_id]).await?;
             if let Some(now) = now.first() {
                 if now.generation != standing.generation {
-                    return Ok(unknown(outcome, "it was published again meanwhile".to_owned()));
+                    return Ok(unknown(
+                        outcome,
+                        "it was published again meanwhile".to_owned(),
+                    ));
                 }
                 if let Some(why) = untouchable(now) {
                     return Ok(unknown(outcome, why));
@@ -266,11 +284,20 @@ impl Run {
         Ok(outcome)
     }
 
-    async fn table(&self, outcome: &mut Outcome, place: &TablePlace, row: &ChunkRow, standing: &Standing) {
+    async fn table(
+        &self,
+        outcome: &mut Outcome,
+        place: &TablePlace,
+        row: &ChunkRow,
+        standing: &Standing,
+    ) {
         let bounds: Bounds = match serde_json::from_value(row.bounds.clone()) {
             Ok(bounds) => bounds,
             Err(error) => {
-                *outcome = unknown(outcome.clone(), format!("its bounds cannot be read: {error}"));
+                *outcome = unknown(
+                    outcome.clone(),
+                    format!("its bounds cannot be read: {error}"),
+                );
                 return;
             }
         };
@@ -298,12 +325,23 @@ impl Run {
 
     /// The source of today, where it was asked for; the keys that differ, where the target is not as
     /// expected or the source has changed.
-    async fn today(&self, outcome: &mut Outcome, target: &TablePlace, bounds: &Bounds, by_place: bool) {
+    async fn today(
+        &self,
+        outcome: &mut Outcome,
+        target: &TablePlace,
+        bounds: &Bounds,
+        by_place: bool,
+    ) {
         let differs = outcome.verdict == Verdict::Differs;
         let source = match &self.ends.source {
             Place::Table(source) => source,
             Place::Files { .. } | Place::Nowhere(_) if !differs && !self.options.today => return,
-            Place::Files { .. } => return note(outcome, "the source is no table: nothing to compare keys with"),
+            Place::Files { .. } => {
+                return note(
+                    outcome,
+                    "the source is no table: nothing to compare keys with",
+                );
+            }
             Place::Nowhere(why) => return note(outcome, why),
         };
         if self.options.today {
@@ -338,7 +376,8 @@ impl Run {
         by_place: bool,
     ) -> Result<Figures, TableError> {
         let mut session = self.session(stash, place).await?;
-        let found = table::measure(&mut session, place, &self.options.look, bounds, by_place).await?;
+        let found =
+            table::measure(&mut session, place, &self.options.look, bounds, by_place).await?;
         stash.lock().await.push(session);
         Ok(found)
     }
@@ -353,18 +392,29 @@ impl Run {
         let mut left = self.session(&self.targets, target).await?;
         let mut right = self.session(&self.sources, source).await?;
         let sides = (
-            Side { place: target, session: &mut left },
-            Side { place: source, session: &mut right },
+            Side {
+                place: target,
+                session: &mut left,
+            },
+            Side {
+                place: source,
+                session: &mut right,
+            },
         );
         let look = &self.options.look;
-        let list = keys::differing(sides.0, sides.1, look, bounds, by_place, self.options.keys).await?;
+        let list =
+            keys::differing(sides.0, sides.1, look, bounds, by_place, self.options.keys).await?;
         self.targets.lock().await.push(left);
         self.sources.lock().await.push(right);
         Ok(list)
     }
 
     /// A session that is free, or a new one; one that failed is never used again.
-    async fn session(&self, stash: &Mutex<Vec<PgSession>>, place: &TablePlace) -> Result<PgSession, TableError> {
+    async fn session(
+        &self,
+        stash: &Mutex<Vec<PgSession>>,
+        place: &TablePlace,
+    ) -> Result<PgSession, TableError> {
         let free = stash.lock().await.pop();
         match free.filter(|session| !session.is_closed()) {
             Some(session) => Ok(session),

@@ -73,10 +73,7 @@ pub(super) fn doing(what: impl Into<String>) -> impl FnOnce(tokio_postgres::Erro
 pub(super) struct Text<'a>(pub(super) &'a [u8]);
 
 impl<'a> FromSql<'a> for Text<'a> {
-    fn from_sql(
-        _: &Type,
-        raw: &'a [u8],
-    ) -> Result<Self, Box<dyn std::error::Error + Sync + Send>> {
+    fn from_sql(_: &Type, raw: &'a [u8]) -> Result<Self, Box<dyn std::error::Error + Sync + Send>> {
         Ok(Self(raw))
     }
 

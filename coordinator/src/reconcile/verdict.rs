@@ -113,18 +113,9 @@ mod tests {
             sum: sum.to_owned(),
         };
         let of = |expected: &Expected, found: &Figures| of_rows(Some(expected), found).0;
-        assert_eq!(
-            of(&expected(Some("a")), &found(3, "a")),
-            Verdict::Equal
-        );
-        assert_eq!(
-            of(&expected(Some("a")), &found(3, "b")),
-            Verdict::Differs
-        );
-        assert_eq!(
-            of(&expected(Some("a")), &found(4, "a")),
-            Verdict::Differs
-        );
+        assert_eq!(of(&expected(Some("a")), &found(3, "a")), Verdict::Equal);
+        assert_eq!(of(&expected(Some("a")), &found(3, "b")), Verdict::Differs);
+        assert_eq!(of(&expected(Some("a")), &found(4, "a")), Verdict::Differs);
         assert_eq!(of(&expected(None), &found(3, "b")), Verdict::RowsEqual);
         assert_eq!(of(&expected(None), &found(2, "b")), Verdict::Differs);
         assert_eq!(of_rows(None, &found(2, "b")).0, Verdict::Unknown);

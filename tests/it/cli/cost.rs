@@ -76,3 +76,108 @@ async fn status_reads_no_table_that_grows_with_the_chunks() {
     // 2,000 publications and a lookup for each; all 60,000 would be beyond 100,000.
     assert!(buffers < 20_000, "{buffers} buffers:\n{plan}");
 }
+
+/// Chunks of a large data set here; `ODF_COST_CHUNKS=1000000` measures and prints.
+fn many() -> (i64, bool) {
+    let asked = std::env::var("ODF_COST_CHUNKS").ok();
+    let chunks = asked.as_deref().map(|text| text.parse().unwrap());
+    (chunks.unwrap_or(60_000), chunks.is_some())
+}
+
+/// Makes `mid` and `dst` data sets of so many published chunks each, one made from the other, with
+/// evidence, validation and reconciliation.
+async fn grow(db: &TestDb, flow: &crate::harness::TestFlow, chunks: i64) {
+    for (set, first) in [("mid", 10_000_000), ("dst", 20_000_000)] {
+        let id = flow.set_id(db, set).await;
+        let series = format!("generate_series(1, {chunks}) n");
+        let inputs = if set == "dst" {
+            "array[10000000 + n], array[1]"
+        } else {
+            "'{}', '{}'"
+        };
+        let statements = format!(
+            "with plan as (
+               insert into odf.plan (data_set_id, version, state, partition, chunks, digest, started_at, sealed_at)
+               values ({id}, 99, 'sealed', '{{}}', {chunks}, 'x', now(), now()) returning plan_id)
+             update odf.data_set set plan_id = (select plan_id from plan) where data_set_id = {id};
+             insert into odf.data_chunk (chunk_id, plan_id, data_set_id, ordinal, key, bounds) overriding system value
+             select {first} + n, (select plan_id from odf.data_set where data_set_id = {id}), {id}, n, lpad(n::text, 7, '0'), '{{\"kind\": \"single\"}}' from {series};
+             insert into odf.chunk_state (chunk_id, data_set_id, status, generation, changed_at)
+             select {first} + n, {id}, 'validated', case when n % 1000 = 0 and '{set}' = 'mid' then 2 else 1 end, now() from {series};
+             insert into odf.publication (chunk_id, generation, fence, attempt, worker, location, rows_out, bytes_out, claimed_at, published_at, input_ids, input_gens, evidence, validation)
+             select {first} + n, 1, n, 1, 'w1', 'x', 10, 1000, now(), now(), {inputs}, '{{\"ms\":3,\"inputs\":[{{\"how\":\"pub sum stat rules share\",\"bytes\":1000}}]}}',
+                    case when n % 10 > 0 then '{{\"format\":\"csv\",\"rows\":10,\"row_sum\":\"0000000000000001\"}}' end from {series};"
+        );
+        db.admin().batch_execute(&statements).await.unwrap();
+    }
+    let rest = format!(
+        "insert into odf.chunk_edge select 10000000 + n, 20000000 + n from generate_series(1, {chunks}) n;
+         insert into odf.publication (chunk_id, generation, fence, attempt, worker, claimed_at, published_at)
+         select 10000000 + n, 2, n, 2, 'w1', now(), now() from generate_series(1000, {chunks}, 1000) n;
+         insert into odf.reconciliation (chunk_id, generation, verdict, expected_rows, expected_sum, found_rows, found_sum, checked_at, checked_by)
+         select 20000000 + n, 1, 'equal', 10, 'a', 10, 'a', now(), 'ann' from generate_series(1, {chunks}) n where n % 4 > 0;
+         analyze"
+    );
+    db.admin().batch_execute(&rest).await.unwrap();
+}
+
+/// The buffers that a statement touches, by `explain (analyze, buffers)`.
+async fn buffers(db: &TestDb, sql: &str) -> (i64, String) {
+    let plan = db
+        .column::<String>(&format!("explain (analyze, buffers, timing off) {sql}"))
+        .await
+        .join("\n");
+    let line = plan
+        .lines()
+        .find_map(|line| line.trim().strip_prefix("Buffers: "))
+        .unwrap();
+    let sum = line
+        .split(|c: char| !c.is_ascii_digit())
+        .filter_map(|digits| digits.parse::<i64>().ok())
+        .sum();
+    (sum, plan)
+}
+
+#[tokio::test]
+async fn explaining_a_chunk_or_a_data_set_costs_the_same_at_any_size() {
+    let (chunks, measure) = many();
+    let db = TestDb::new().await;
+    let flow = Shape::chain(3).build(&db).await;
+    grow(&db, &flow, chunks).await;
+    let dst = flow.set_id(&db, "dst").await;
+    let sum = coordinator::read::evidence::SUM_SQL
+        .replace("$1", &dst.to_string())
+        .replace("$2", &coordinator::read::evidence::LOOKED.to_string());
+    let (touched, plan) = buffers(&db, &sum).await;
+    // Some twenty for each of the 2,000 that are looked at, whatever the plan's size.
+    assert!(touched < 60_000, "{touched} buffers:\n{plan}");
+    for table in ["data_chunk", "publication", "reconciliation"] {
+        assert!(
+            !plan.contains(&format!("Seq Scan on {table}")),
+            "{table} is read whole:\n{plan}"
+        );
+    }
+    let text = super::support::ok(&db, "explain dst").await;
+    for part in [
+        "2,000 chunks taken evenly from",
+        "2,000 published",
+        "compared with the source: ",
+        "right data      2,000 yes (SHA-256",
+    ] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    for line in ["explain dst/0031000", "explain dst", "explain dst -o wide"] {
+        let started = std::time::Instant::now();
+        super::support::ok(&db, line).await;
+        let took = started.elapsed();
+        if measure {
+            println!("{chunks} chunks: {line}: {took:?}, {touched} buffers for the evidence");
+        }
+        if line.contains('/') {
+            assert!(took.as_secs_f64() < 1.0, "{line}: {took:?}");
+        }
+    }
+    let wide = super::support::ok(&db, "explain dst -o wide").await;
+    let stale = format!("{} stale", chunks / 1000);
+    assert!(wide.replace(',', "").contains(&stale), "{stale}: {wide}");
+}

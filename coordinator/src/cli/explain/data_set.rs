@@ -9,6 +9,7 @@ use crate::cli::failure::Failure;
 use crate::cli::output::{Grid, Page, Shown, Tone, cell, tame, toned};
 use crate::cli::{pools, words};
 use crate::read::data_set::{self, Declared, Found, PlanRow, SlowRow};
+use crate::read::evidence::{self, EvidenceSum};
 use crate::read::facts::{BufferFacts, Counts, PoolFacts};
 use crate::read::failures::{self, Cause};
 use crate::read::obstacle::plural;
@@ -35,12 +36,17 @@ pub struct DataSetExplained {
     buffer: Option<BufferFacts>,
     speed: Option<Speed>,
     eta: Option<DateTime<Utc>>,
+    evidence: Option<EvidenceSum>,
     slowest: Vec<SlowRow>,
     causes: Vec<Cause>,
 }
 
-/// Collects what an explanation rests on.
-pub(crate) async fn explain(db: &PgPool, found: Found) -> Result<DataSetExplained, Failure> {
+/// Collects what an explanation rests on; of the evidence a bounded part, unless all is asked for.
+pub(crate) async fn explain(
+    db: &PgPool,
+    found: Found,
+    all_evidence: bool,
+) -> Result<DataSetExplained, Failure> {
     let fleet = status::fleet(db).await?;
     let sets = status::data_sets(db, Some(&found.flow)).await?;
     let standings: Vec<Standing> = sets
@@ -91,6 +97,7 @@ pub(crate) async fn explain(db: &PgPool, found: Found) -> Result<DataSetExplaine
         buffer: set.buffer.clone(),
         speed: *speed,
         eta: ends.get(&found.data_set_id).copied(),
+        evidence: evidence::sum(db, found.data_set_id, all_evidence).await?,
         slowest: data_set::slowest(db, found.data_set_id, 5).await?,
         causes,
     })
@@ -125,6 +132,9 @@ impl Shown for DataSetExplained {
         self.plan(page);
         self.progress(page);
         self.limits(page);
+        if let Some(sum) = &self.evidence {
+            super::evidence::show(sum, page);
+        }
         self.slow(page);
         for cause in self.causes.iter().take(5) {
             page.line("");
