@@ -84,38 +84,13 @@ pub async fn run(args: Args, session: &mut Session) -> Result<Exit, Failure> {
     let found = data_set::find(&db, flow.as_deref(), &dataset).await?;
     let ends = ends(&db, found.data_set_id).await?;
     if let Place::Nowhere(why) = &ends.target {
-        return Err(Failure::new(Exit::Refused, format!("{dataset} cannot be looked at from here: {why}"))
-            .hint("set what its connection names (its secrets) in this environment, or run this where they are"));
+        return Err(Failure::new(
+            Exit::Refused,
+            format!("{dataset} cannot be looked at from here: {why}"),
+        )
+        .hint("set what its connection names (its secrets) in this environment, or run this where they are"));
     }
-    let filter = ListFilter {
-        flow: Some(found.flow.clone()),
-        datasets: if keys.is_empty() {
-            vec![dataset.clone()]
-        } else {
-            Vec::new()
-        },
-        chunks: keys.into_iter().map(|key| (dataset.clone(), key)).collect(),
-        status: args.filters.status,
-        error: args.filters.error,
-        ranges: args
-            .filters
-            .range
-            .map(|ranges| ranges.0.iter().map(|r| (r.first, r.last, r.step)).collect())
-            .unwrap_or_default(),
-        worker: args.filters.worker,
-        ..ListFilter::default()
-    };
-    let options = Options {
-        concurrency: usize::from(args.concurrency),
-        keys: args.keys,
-        today: args.today,
-        again: args.again,
-        look: Look {
-            timezone: args.timezone,
-            cutoff: args.cutoff,
-            timeout: args.timeout.unwrap_or(TIMEOUT),
-        },
-    };
+    let (filter, options) = args.into_parts(&found, keys);
     let run = Run::new(db, ends, options)
         .await
         .map_err(|error| Failure::new(Exit::Error, format!("look at {dataset}: {error}")))?;
@@ -139,7 +114,7 @@ pub async fn run(args: Args, session: &mut Session) -> Result<Exit, Failure> {
     if tally.total() > 0 {
         run.close(&summary(&dataset, &tally)).await?;
     }
-    listed.sort_by(|left, right| left.chunk_id.cmp(&right.chunk_id));
+    listed.sort_by_key(|outcome| outcome.chunk_id);
     let holds = tally.holds();
     session.out.show(&Reconciled {
         flow: found.flow,
@@ -149,6 +124,46 @@ pub async fn run(args: Args, session: &mut Session) -> Result<Exit, Failure> {
         more,
     })?;
     Ok(if holds { Exit::Ok } else { Exit::Degraded })
+}
+
+impl Args {
+    /// Which chunks of a data set, and how; all of them where no keys are named.
+    fn into_parts(self, found: &data_set::Found, keys: Vec<String>) -> (ListFilter, Options) {
+        let ranges = self.filters.range.map(|ranges| ranges.0);
+        let filter = ListFilter {
+            flow: Some(found.flow.clone()),
+            datasets: if keys.is_empty() {
+                vec![found.name.clone()]
+            } else {
+                Vec::new()
+            },
+            chunks: keys
+                .into_iter()
+                .map(|key| (found.name.clone(), key))
+                .collect(),
+            status: self.filters.status,
+            error: self.filters.error,
+            ranges: ranges
+                .iter()
+                .flatten()
+                .map(|range| (range.first, range.last, range.step))
+                .collect(),
+            worker: self.filters.worker,
+            ..ListFilter::default()
+        };
+        let options = Options {
+            concurrency: usize::from(self.concurrency),
+            keys: self.keys,
+            today: self.today,
+            again: self.again,
+            look: Look {
+                timezone: self.timezone,
+                cutoff: self.cutoff,
+                timeout: self.timeout.unwrap_or(TIMEOUT),
+            },
+        };
+        (filter, options)
+    }
 }
 
 /// The one data set that all names are about, and the chunks of it that are named.
