@@ -36,6 +36,8 @@ pub(crate) struct Migrated {
     pub(crate) site: Site,
     /// The worker that carried it.
     pub(crate) worker: TestWorker,
+    /// Whether the extracts name columns by their places, as a csv without a header line.
+    pub(crate) by_place: bool,
 }
 
 impl Migrated {
@@ -67,7 +69,11 @@ impl Migrated {
         let leader = TestLeader::start(&site.db).await;
         let worker = TestWorker::start(&site.db, "w1", 20).await;
         leader.passes().await;
-        Self { site, worker }
+        Self {
+            site,
+            worker,
+            by_place: false,
+        }
     }
 
     /// Carries every chunk through both jobs; `summed` says whether the extracts' figures are kept.
@@ -147,11 +153,14 @@ impl Migrated {
             .await
             .unwrap();
         let text: Vec<u8> = parts.concat();
-        let names: Vec<String> = self
+        let mut names: Vec<String> = self
             .site
             .db
             .column("select attname::text from pg_attribute where attrelid = 'public.items'::regclass and attnum > 0 order by attnum")
             .await;
+        if self.by_place {
+            names = (1..=names.len()).map(|n| n.to_string()).collect();
+        }
         let mut sum = RowSum::default();
         sum.columns(&names);
         let mut rows = 0;

@@ -188,6 +188,47 @@ async fn without_sums_rows_are_compared_and_said_to_be_all() {
 }
 
 #[tokio::test]
+async fn columns_by_place_and_the_zone_of_the_extract_count() {
+    let mut migrated = Migrated::planned().await;
+    migrated.by_place = true;
+    migrated.carry(true).await;
+    // Summed under places and compared under names: nothing is taken for equal by luck.
+    let answer = migrated.json(&["reconcile", "copy/00001"], 5).await;
+    assert_eq!(answer["verdicts"], json!({ "differs": 1 }));
+    migrated
+        .sql("update odf.data_set set spec = spec || '{\"format\": {\"csv\": {\"header\": false}}}' where name = 'file'")
+        .await;
+    let answer = migrated
+        .json(&["reconcile", "copy", "--concurrency", "4"], 0)
+        .await;
+    assert_eq!(answer["verdicts"], json!({ "equal": 10 }));
+    let berlin = [
+        "reconcile",
+        "copy/00001",
+        "--again",
+        "--timezone",
+        "Europe/Berlin",
+    ];
+    let answer = migrated.json(&berlin, 5).await;
+    let first = chunk(&answer, "00001");
+    assert_eq!(first["verdict"], "differs");
+    // Both sides print alike, so no key does.
+    assert_eq!(first["keys"]["changed"], 0);
+    let shown = migrated.command(&["explain", "copy/00001"]).await.ok();
+    assert!(
+        shown.contains(
+            "  compared  DIFFERENT from its source at the extract (test:file/00001 generation 1), "
+        ),
+        "{shown}"
+    );
+    let shown = migrated.command(&["explain", "copy/00002"]).await.ok();
+    assert!(
+        shown.contains("  compared  equal to its source at the extract"),
+        "{shown}"
+    );
+}
+
+#[tokio::test]
 async fn what_cannot_be_told_is_unknown_and_never_equal() {
     let migrated = Migrated::planned().await;
     let answer = migrated.json(&["reconcile", "copy"], 5).await;

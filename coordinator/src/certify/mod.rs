@@ -10,7 +10,8 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 
 use crate::read::certificate::{
-    ChunkLine, Collected, Origin, ReconciledFigures, RuleFigures, StationFigures, StationRead,
+    ChunkLine, Collected, LISTED, Origin, ReconciledFigures, RuleFigures, StationFigures,
+    StationRead,
 };
 use crate::split::check::TilingReport;
 
@@ -128,6 +129,11 @@ impl Certificate {
 
     fn take(&mut self, read: StationRead) {
         let name = read.station.name;
+        if read.more {
+            self.notes.push(format!(
+                "only the first {LISTED} chunks of {name} that are not as they should be are listed"
+            ));
+        }
         for line in read.exceptions {
             self.exceptions.push(Exception {
                 chunk: format!("{name}/{}", line.key),
@@ -149,7 +155,7 @@ impl Certificate {
             .way
             .last()
             .is_some_and(|target| self.reconciliation.equal == target.figures.chunks);
-        let (mut reasons, mut notes) = (Vec::new(), Vec::new());
+        let (mut reasons, mut notes) = (Vec::new(), std::mem::take(&mut self.notes));
         for station in &self.way {
             let target = station.dataset == self.dataset;
             judge_station(station, target, all_equal, &mut reasons, &mut notes);

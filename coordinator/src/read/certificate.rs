@@ -161,8 +161,10 @@ pub struct StationRead {
     pub figures: StationFigures,
     /// Its rules.
     pub rules: Vec<RuleFigures>,
-    /// Chunks that are not as they should be.
+    /// Chunks that are not as they should be, at most [`LISTED`].
     pub exceptions: Vec<ChunkLine>,
+    /// Whether there are more of them.
+    pub more: bool,
 }
 
 /// Everything, from one snapshot.
@@ -214,6 +216,10 @@ async fn read(
     for station in way.into_iter().rev() {
         let id = station.data_set_id;
         let target = id == found.data_set_id;
+        let mut exceptions = chunks(session, id, true, target).await?;
+        let most = usize::try_from(LISTED).unwrap_or(usize::MAX);
+        let more = exceptions.len() > most;
+        exceptions.truncate(most);
         stations.push(StationRead {
             figures: sqlx::query_as(include_str!("certificate_station.sql"))
                 .bind(id)
@@ -223,7 +229,8 @@ async fn read(
                 .bind(id)
                 .fetch_all(&mut *session)
                 .await?,
-            exceptions: chunks(session, id, true, target).await?,
+            exceptions,
+            more,
             station,
         });
     }
@@ -267,6 +274,7 @@ async fn chunks(
         .bind(data_set_id)
         .bind(exceptions)
         .bind(target)
+        .bind(LISTED + 1)
         .fetch_all(session)
         .await?;
     if exceptions {

@@ -1,5 +1,13 @@
 -- The chunks of a data set in the order of their plan: what is published, what it passed, and what
--- comparing it with its source came to. $2 takes only those that are not as they should be.
+-- comparing it with its source came to. $2 takes only those that are not as they should be, $3 says that
+-- it is the target, $4 how many are listed at most.
+with mark as (
+  -- What the whole inputs are at now, as a claim would pin it.
+  select array(
+    select (x.mark_base + coalesce((select sum(generations) from odf.progress_now p where p.data_set_id = i.data_set_id), 0))::bigint
+      from odf.job_input i join odf.data_set x using (data_set_id) join odf.job j using (job_id)
+     where j.data_set_id = $1 and not j.retired and i.mapping = 'all' order by i.position) as now
+)
 select c.key, s.status::text as status, s.generation, p.published_at, p.worker, p.rows_out as rows, p.bytes_out as bytes,
        r.verdict, r.expected_rows, r.expected_sum, r.expected_from, r.found_rows, r.found_sum, r.reason, r.keys, r.checked_at, r.checked_by,
        array_remove(array[
@@ -13,6 +21,7 @@ select c.key, s.status::text as status, s.generation, p.published_at, p.worker, 
             from unnest(p.input_ids, p.input_gens) u(id, gen) join odf.chunk_state t on t.chunk_id = u.id
             join odf.data_chunk i on i.chunk_id = u.id
            where t.generation <> u.gen order by u.id limit 1),
+         case when p.fan_in_mark <> (select now from mark) then 'stale: a data set that it takes whole was published again' end,
          case when $3 and s.removed then 'its data was removed under the keep rule' end,
          case when $3 and s.generation >= 1 and r.verdict is null then 'not compared with its source' end,
          case when r.verdict in ('differs', 'unknown') then r.verdict || ': ' || r.reason end,
@@ -26,5 +35,7 @@ select c.key, s.status::text as status, s.generation, p.published_at, p.worker, 
    and (not $2 or s.generation = 0 or s.status <> 'validated' or ($3 and (s.removed or r.verdict is distinct from 'equal'))
         or (p.chunk_id is not null
             and not (coalesce(p.validation::jsonb, '{}') ? 'format' and not coalesce(p.validation::jsonb, '{}') @> '{"rules": [{"ok": false}]}'))
-        or exists (select from unnest(p.input_ids, p.input_gens) u(id, gen) join odf.chunk_state t on t.chunk_id = u.id where t.generation <> u.gen))
+        or exists (select from unnest(p.input_ids, p.input_gens) u(id, gen) join odf.chunk_state t on t.chunk_id = u.id where t.generation <> u.gen)
+        or p.fan_in_mark <> (select now from mark))
  order by c.ordinal
+ limit $4

@@ -5,7 +5,7 @@
 
 use chrono::{DateTime, Utc};
 use common::flow::model::{Connection, DataSet};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use sqlx::types::Json;
 use sqlx::{FromRow, PgPool};
 
@@ -134,4 +134,39 @@ pub async fn standings(db: &PgPool, chunks: &[i64]) -> Result<Vec<Standing>, Rea
         .bind(chunks)
         .fetch_all(db)
         .await?)
+}
+
+/// What comparing one chunk with its source came to, as it is kept.
+#[derive(Debug, Clone, FromRow, Serialize)]
+pub struct Compared {
+    /// The generation that was looked at.
+    pub generation: i32,
+    /// `equal`, `rows_equal`, `differs` or `unknown`.
+    pub verdict: String,
+    /// Rows at the extract.
+    pub expected_rows: Option<i64>,
+    /// Whose figures these are.
+    pub expected_from: Option<String>,
+    /// Rows found.
+    pub found_rows: Option<i64>,
+    /// Why it is not equal, or what is known beside.
+    pub reason: Option<String>,
+    /// When it was looked at.
+    pub checked_at: DateTime<Utc>,
+    /// By whom.
+    pub checked_by: String,
+}
+
+/// The newest look at a chunk; `None` where it was never compared.
+///
+/// # Errors
+/// [`ReadError`] as the server answers.
+pub async fn compared(db: &PgPool, chunk_id: i64) -> Result<Option<Compared>, ReadError> {
+    Ok(sqlx::query_as(
+        "select generation, verdict, expected_rows, expected_from, found_rows, reason, checked_at, checked_by \
+           from odf.reconciliation where chunk_id = $1",
+    )
+    .bind(chunk_id)
+    .fetch_optional(db)
+    .await?)
 }

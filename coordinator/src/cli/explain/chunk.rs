@@ -12,6 +12,7 @@ use crate::read::card::{self, Card};
 use crate::read::chunk::{self, ChunkFacts, Found, NeighbourFacts};
 use crate::read::history::{self, AttemptRow, PublicationRow};
 use crate::read::obstacle::Reason;
+use crate::read::reconciliation::{self, Compared};
 use crate::read::{ReadError, status, why};
 
 /// How many attempts and publications are shown.
@@ -28,6 +29,9 @@ pub struct ChunkExplained {
     #[serde(flatten)]
     facts: ChunkFacts,
     questions: Card,
+    /// The newest look at it beside its source.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    compared: Option<Compared>,
     attempts_kept: Vec<AttemptRow>,
     publications: Vec<PublicationRow>,
 }
@@ -37,6 +41,7 @@ pub(crate) async fn explain(db: &PgPool, found: Found) -> Result<ChunkExplained,
     let fleet = status::fleet(db).await?;
     let facts = chunk::facts(db, found.chunk_id).await?;
     let questions = card::card(db, found.chunk_id).await?;
+    let compared = reconciliation::compared(db, found.chunk_id).await?;
     let attempts_kept = history::attempts(db, found.chunk_id, None, SHOWN).await?;
     let publications = history::publications(db, found.chunk_id, SHOWN).await?;
     let sets = status::data_sets(db, Some(&found.flow)).await?;
@@ -58,6 +63,7 @@ pub(crate) async fn explain(db: &PgPool, found: Found) -> Result<ChunkExplained,
         why,
         facts,
         questions,
+        compared,
         attempts_kept,
         publications,
     })
@@ -93,6 +99,9 @@ impl Shown for ChunkExplained {
                 Tone::Dim,
                 &format!("  earlier   retired plan {version} has a chunk of that name: coordinator explain {} --plan {version}", tame(&self.name)),
             ));
+        }
+        if let Some(compared) = &self.compared {
+            super::evidence::compared(compared, facts.generation, page);
         }
         super::card::show(&self.questions, page);
         self.attempts(page);

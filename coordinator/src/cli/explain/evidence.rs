@@ -1,10 +1,43 @@
-//! The sum of a data set's evidence as people read it.
+//! The sum of a data set's evidence, and what comparing a chunk came to, as people read them.
 
 use common::domain::Answer;
 
-use crate::cli::output::{Page, Tone};
-use crate::cli::words::grouped;
+use crate::cli::output::{Page, Tone, tame};
+use crate::cli::words::{self, grouped};
 use crate::read::evidence::EvidenceSum;
+use crate::read::reconciliation::Compared;
+
+/// Writes the newest look at a chunk; `generation` is the published one now.
+pub(super) fn compared(compared: &Compared, generation: i32, page: &mut Page) {
+    let (verdict, tone) = match compared.verdict.as_str() {
+        "equal" => ("equal to its source at the extract", Tone::Good),
+        "rows_equal" => ("as many rows as its source at the extract", Tone::Warn),
+        "differs" => ("DIFFERENT from its source at the extract", Tone::Bad),
+        _ => ("not to be told", Tone::Warn),
+    };
+    let from = compared
+        .expected_from
+        .as_ref()
+        .map(|from| format!(" ({})", tame(from)))
+        .unwrap_or_default();
+    let before = if compared.generation == generation {
+        String::new()
+    } else {
+        format!(
+            ", generation {}, which is not the published one any more",
+            compared.generation
+        )
+    };
+    page.line(format!(
+        "  compared  {}{from}{before}, {} by {}",
+        page.paint(tone, verdict),
+        words::stamp(page.zoned(compared.checked_at)),
+        tame(&compared.checked_by)
+    ));
+    if let Some(reason) = &compared.reason {
+        page.line(format!("            {}", tame(reason)));
+    }
+}
 
 /// Writes the sum, where anything is published.
 pub(super) fn show(sum: &EvidenceSum, page: &mut Page) {
