@@ -46,6 +46,7 @@ const OF_OPERATOR: &[&str] = &[
     "ask_replan",
     "confirm_replan",
     "withdraw_replan",
+    "record_reconciliation",
     "peek",
     "peek_inputs",
 ];

@@ -177,6 +177,25 @@ async fn explaining_a_chunk_or_a_data_set_costs_the_same_at_any_size() {
             assert!(took.as_secs_f64() < 1.0, "{line}: {took:?}");
         }
     }
+    if measure {
+        let out = tempfile::tempdir().unwrap();
+        let line = format!("certify dst --no-source --out {}", out.path().display());
+        let started = std::time::Instant::now();
+        let ran = super::support::run(&db, crate::harness::Role::Operator, &line).await;
+        println!(
+            "{chunks} chunks: certify dst: {:?}\n{}",
+            started.elapsed(),
+            ran.out
+        );
+        for file in std::fs::read_dir(out.path()).unwrap() {
+            let file = file.unwrap();
+            println!(
+                "{:?}: {} bytes",
+                file.file_name(),
+                file.metadata().unwrap().len()
+            );
+        }
+    }
     let wide = super::support::ok(&db, "explain dst -o wide").await;
     let stale = format!("{} stale", chunks / 1000);
     assert!(wide.replace(',', "").contains(&stale), "{stale}: {wide}");
