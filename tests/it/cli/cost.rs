@@ -157,6 +157,18 @@ async fn explaining_a_chunk_or_a_data_set_costs_the_same_at_any_size() {
             "{table} is read whole:\n{plan}"
         );
     }
+    // What a chunk's explanation asks of the database about that chunk.
+    for sql in [
+        include_str!("../../../coordinator/src/read/chunk.sql"),
+        include_str!("../../../coordinator/src/read/card.sql"),
+    ] {
+        let sql = sql.replace("$1", "20031000").replace("$2", "5");
+        let (touched, plan) = buffers(&db, &sql).await;
+        if measure {
+            println!("{chunks} chunks: {touched} buffers for a part of a chunk's explanation");
+        }
+        assert!(touched < 2_000, "{touched} buffers:\n{plan}");
+    }
     let text = super::support::ok(&db, "explain dst").await;
     for part in [
         "2,000 chunks taken evenly from",
