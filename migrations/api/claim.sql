@@ -94,13 +94,18 @@ language plpgsql security definer set search_path = odf, pg_temp as $$
 declare
   v_epoch bigint := odf.epoch() << 32;
   v_job int := (select job_id from lane where lane_id = p_lane);
-  v_whole boolean := odf.fan_in_complete(v_job);
-  v_mark bigint[] := odf.fan_in_mark(v_job);
+  v_whole boolean;
+  v_mark bigint[];
   v_stale bigint[];
   v_own bigint[];
   v_inputs bigint[];
   v_taken int;
 begin
+  if not odf.hold_whole_inputs(v_job) then
+    return 0;
+  end if;
+  v_whole := odf.fan_in_complete(v_job);
+  v_mark := odf.fan_in_mark(v_job);
   -- Rows whose chunk has moved on (held, cancelled, claimed by way of another row) are dropped.
   v_stale := array(
     select t.seq from unnest(p_seqs, p_ids, p_attempts) as t(seq, chunk_id, attempt)
@@ -120,7 +125,10 @@ begin
     select id from unnest(v_own) id
      where not exists (select from chunk_edge e where e.chunk_id = id and not e.input_id = any (v_inputs)));
   with input as materialized (
-    select e.chunk_id, i.chunk_id as id, i.generation, i.status = 'validated' as there, i.removed
+    select e.chunk_id, i.chunk_id as id, i.generation, i.removed,
+           -- One that is asked for again takes no new readers: they would keep it from being made for ever.
+           i.status = 'validated'
+           and not exists (select from chunk_request r where r.chunk_id = i.chunk_id and r.verb = 'resubmit') as there
       from chunk_edge e join chunk_state i on i.chunk_id = e.input_id
      where e.chunk_id = any (v_own) and i.chunk_id = any (v_inputs)
   ), inputs as (

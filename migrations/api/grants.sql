@@ -17,12 +17,13 @@ revoke select on odf.worker_session from odf_viewer, odf_operator, odf_coordinat
 grant select (session_id, worker_id, state, host, machine_id, pid, version, protocol, slots, labels, beat_no, beat_at,
   started_at, ended_at, end_reason) on odf.worker_session to odf_viewer, odf_operator, odf_coordinator;
 grant execute on function odf.clock(), odf.shown_status(bigint, odf.chunk_status), odf.select_chunks(jsonb),
-  odf.pool_limit(odf.pool), odf.unconsumed(int, bigint)
+  odf.pool_limit(odf.pool), odf.unconsumed(int, bigint), odf.made_from(bigint[])
   to odf_viewer, odf_operator, odf_coordinator;
 
 grant execute on function odf.scale(text, text, text, boolean), odf.scale_worker(text, text, text),
   odf.drain_worker(text, boolean, text), odf.pause(text, boolean, text), odf.approve(jsonb, text),
-  odf.request(text, jsonb, text, boolean, boolean), odf.apply_flow(jsonb) to odf_operator, odf_coordinator;
+  odf.request(text, jsonb, text, boolean, boolean), odf.request_chunks(text, jsonb, text, jsonb), odf.reject(jsonb, text),
+  odf.apply_flow(jsonb) to odf_operator, odf_coordinator;
 grant update (status, reason) on odf.chunk to odf_operator;
 
 grant execute on function odf.lead(text, interval), odf.resign(bigint), odf.prove_term(bigint),
