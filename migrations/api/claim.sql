@@ -96,6 +96,7 @@ declare
   v_job int := (select job_id from lane where lane_id = p_lane);
   v_whole boolean;
   v_mark bigint[];
+  v_asked boolean;
   v_stale bigint[];
   v_own bigint[];
   v_inputs bigint[];
@@ -106,6 +107,7 @@ begin
   end if;
   v_whole := odf.fan_in_complete(v_job);
   v_mark := odf.fan_in_mark(v_job);
+  v_asked := exists (select from chunk_request where request_id > 0);
   -- Rows whose chunk has moved on (held, cancelled, claimed by way of another row) are dropped.
   v_stale := array(
     select t.seq from unnest(p_seqs, p_ids, p_attempts) as t(seq, chunk_id, attempt)
@@ -128,7 +130,7 @@ begin
     select e.chunk_id, i.chunk_id as id, i.generation, i.removed,
            -- One that is asked for again takes no new readers: they would keep it from being made for ever.
            i.status = 'validated'
-           and not exists (select from chunk_request r where r.chunk_id = i.chunk_id and r.verb = 'resubmit') as there
+           and not (v_asked and exists (select from chunk_request r where r.chunk_id = i.chunk_id and r.verb = 'resubmit')) as there
       from chunk_edge e join chunk_state i on i.chunk_id = e.input_id
      where e.chunk_id = any (v_own) and i.chunk_id = any (v_inputs)
   ), inputs as (
