@@ -35,6 +35,7 @@ create or replace function odf.sets_read_whole(p_chunks bigint[]) returns int[]
 language plpgsql security definer set search_path = odf, pg_temp as $$
 declare
   v_read int[] := '{}';
+  v_free boolean;
   d int;
 begin
   for d in
@@ -44,8 +45,11 @@ begin
                     where i.data_set_id = c.data_set_id and i.mapping = 'all' and not j.retired)
      order by c.data_set_id
   loop
-    if not pg_try_advisory_xact_lock(hashtext('odf.whole'), d)
-       or exists (select from job_input i join lease l on l.job_id = i.job_id where i.data_set_id = d and i.mapping = 'all') then
+    v_free := pg_try_advisory_xact_lock(hashtext('odf.whole'), d);
+    -- A statement of its own: one that began before the lock was free would not see the claim's leases.
+    v_free := v_free and not exists (
+      select from job_input i join lease l on l.job_id = i.job_id where i.data_set_id = d and i.mapping = 'all');
+    if not v_free then
       v_read := v_read || d;
     end if;
   end loop;

@@ -35,6 +35,7 @@ mod history;
 mod install;
 mod leader;
 mod limits;
+mod lineage;
 mod model;
 mod plan;
 mod plans_of_functions;
