@@ -6,7 +6,7 @@ alter table chunk_state
   add check (hold_until is null or status = 'held');
 comment on column chunk_state.stale_since is 'Since when a newer generation of an input is published than its own generation was made from; NULL is up to date';
 comment on column chunk_state.hold_until is 'When a hold ends by itself; NULL is never';
-create index chunk_state_stale on chunk_state (data_set_id, chunk_id) where stale_since is not null;
+create index chunk_state_stale on chunk_state (data_set_id, chunk_id) include (stale_since) where stale_since is not null;
 create index chunk_state_hold_until on chunk_state (hold_until) where hold_until is not null;
 
 alter table chunk_request

@@ -1,7 +1,7 @@
 -- Asks for chunks to be resubmitted, held or cancelled: all selectors, and what is made from their
 -- chunks where that is wanted, in one transaction. Options: {dry_run, now: stop attempts that make them,
 -- readers: wait | refuse | cancel, downstream, until: timestamp or hold_s: seconds (of a hold)}.
--- Answers {matched, accepted, pending, states, refused, dry_run, readers, readers_n,
+-- Answers {matched, accepted, pending, states, refused, dry_run, readers, readers_n, until,
 -- sets: [{dataset, below, chunks, accepted, kept}], causes: [why something was refused]}.
 create or replace function odf.request_chunks(p_verb text, p_selectors jsonb, p_reason text, p_options jsonb default '{}') returns jsonb
 language plpgsql security definer set search_path = odf, pg_temp as $$
@@ -45,7 +45,7 @@ begin
   select x.ok, x.answer into v_ok, v_answer from odf.look_at_request(p_verb, v_ids, v_levels, v_kept, v_until) x;
   v_readers := case when p_verb = 'resubmit' then odf.readers_of(v_ok) else '{}' end;
   v_answer := v_answer || jsonb_build_object('verb', p_verb, 'dry_run', coalesce((p_options ->> 'dry_run')::boolean, false), 'pending', 0,
-    'readers_n', cardinality(v_readers), 'readers', odf.name_readers(v_readers));
+    'readers_n', cardinality(v_readers), 'readers', odf.name_readers(v_readers), 'until', case when p_verb = 'held' then v_until end);
   if v_readers_rule = 'refuse' then
     perform odf.refuse_readers(v_readers);
   end if;

@@ -26,7 +26,9 @@ pub mod request;
 pub mod scale;
 pub mod selector;
 pub mod serve;
+pub mod stale;
 pub mod status;
+mod until;
 pub mod wait;
 pub mod words;
 pub mod workers;
@@ -126,6 +128,8 @@ pub enum Command {
     Chunks(chunks::Args),
     /// Everything about one chunk, data set or pool: where it stands and why
     Explain(explain::Args),
+    /// What was made from superseded data, and what repairs it
+    Stale(stale::Args),
     /// The last lines of a chunk's log
     Logs(logs::Args),
     /// What failed, grouped by cause
@@ -250,6 +254,7 @@ async fn dispatch(command: Command, session: &mut Session) -> Result<Exit, Failu
         Command::Status(args) => status::run(args, session).await,
         Command::Chunks(args) => chunks::run(args, session).await,
         Command::Explain(args) => explain::run(args, session).await,
+        Command::Stale(args) => stale::run(args, session).await,
         Command::Logs(args) => logs::run(args, session).await,
         Command::Failures(args) => failures::run(args, session).await,
         Command::Workers(args) => workers::run(args, session).await,

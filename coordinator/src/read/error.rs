@@ -93,12 +93,14 @@ impl ReadError {
 }
 
 /// The operators' functions; what else is refused is reading.
-const VERBS: [&str; 7] = [
+const VERBS: [&str; 9] = [
     "scale",
     "scale_worker",
     "drain_worker",
     "pause",
     "request",
+    "request_chunks",
+    "reject",
     "approve",
     "apply_flow",
 ];

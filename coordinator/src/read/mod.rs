@@ -19,6 +19,7 @@ pub mod loops;
 pub mod obstacle;
 pub mod pools;
 pub mod running;
+pub mod stale;
 pub mod state;
 pub mod status;
 pub mod why;
