@@ -179,6 +179,10 @@ pub struct ChunkFacts {
     pub reason: Option<String>,
     /// When its state changed last.
     pub changed_at: DateTime<Utc>,
+    /// Since when its newest generation is made from superseded data.
+    pub stale_since: Option<DateTime<Utc>>,
+    /// When a hold ends by itself.
+    pub hold_until: Option<DateTime<Utc>>,
     /// Who runs it.
     pub lease: Option<LeaseFacts>,
     /// What was asked for it.
@@ -215,6 +219,8 @@ struct Row {
     retry_at: Option<DateTime<Utc>>,
     reason: Option<String>,
     changed_at: DateTime<Utc>,
+    stale_since: Option<DateTime<Utc>>,
+    hold_until: Option<DateTime<Utc>>,
     lease: Option<Json<LeaseFacts>>,
     request: Option<Json<RequestFacts>>,
     job: Option<Json<JobFacts>>,
@@ -252,6 +258,8 @@ pub async fn facts(db: &PgPool, chunk_id: i64) -> Result<ChunkFacts, ReadError> 
         retry_at: row.retry_at,
         reason: row.reason,
         changed_at: row.changed_at,
+        stale_since: row.stale_since,
+        hold_until: row.hold_until,
         lease: row.lease.map(|lease| lease.0),
         request: row.request.map(|request| request.0),
         job: row.job.map(|job| job.0),

@@ -1,7 +1,7 @@
 -- Everything about one chunk that its explanation rests on, in one snapshot.
 select c.chunk_id, c.ordinal, c.bounds, c.est_rows, c.est_bytes, p.chunks as plan_chunks, p.version as plan_version,
        s.status::text as stored, s.attempt_no, s.charged, s.lost, s.generation, s.last_fence, s.rows_out, s.bytes_out,
-       s.retry_at, s.reason, s.changed_at,
+       s.retry_at, s.reason, s.changed_at, s.stale_since, s.hold_until,
        (select jsonb_build_object('worker', w.name, 'host', x.host, 'session_state', x.state, 'attempt', l.attempt, 'fence', l.fence,
                'claimed_at', l.claimed_at, 'abort', l.abort, 'abort_why', l.abort_why, 'rows', l.rows_done, 'bytes', l.bytes_done)
           from odf.lease l join odf.worker_session x using (session_id) join odf.worker w using (worker_id)

@@ -7,7 +7,7 @@ with request as materialized (
 )
 select f.name as flow, d.name as dataset, c.key, c.ordinal, c.chunk_id,
        coalesce(q.verb, case when l.chunk_id is not null then 'running' end, s.status::text) as status,
-       s.attempt_no as attempts, s.charged, s.generation, s.rows_out as rows, s.bytes_out as bytes, s.reason, s.retry_at, s.changed_at,
+       s.attempt_no as attempts, s.charged, s.generation, s.rows_out as rows, s.bytes_out as bytes, s.reason, s.retry_at, s.changed_at, s.stale_since, s.hold_until,
        w.name as worker, l.claimed_at, l.rows_done, l.bytes_done, c.bounds
   from odf.data_chunk c
   join odf.data_set d on d.plan_id = c.plan_id

@@ -15,6 +15,7 @@ pub mod facts;
 pub mod failures;
 pub mod fingerprint;
 pub mod history;
+pub mod lineage;
 pub mod loops;
 pub mod obstacle;
 pub mod pools;
