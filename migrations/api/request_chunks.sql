@@ -4,7 +4,7 @@
 -- Answers {matched, accepted, pending, states, refused, dry_run, readers, readers_n, until,
 -- sets: [{dataset, below, chunks, accepted, kept}], causes: [why something was refused]}.
 create or replace function odf.request_chunks(p_verb text, p_selectors jsonb, p_reason text, p_options jsonb default '{}') returns jsonb
-language plpgsql security definer set search_path = odf, pg_temp as $$
+language plpgsql security definer set search_path = odf, pg_temp set jit = off as $$
 declare
   v_now timestamptz := odf.clock();
   v_reason text := coalesce(nullif(p_reason, ''), 'asked for by ' || session_user);
@@ -52,9 +52,6 @@ begin
   if (v_answer ->> 'dry_run')::boolean or v_ok = '{}' then
     return v_answer;
   end if;
-  insert into chunk_request (chunk_id, data_set_id, verb, reason, requested_by, requested_at, until)
-  select c.chunk_id, c.data_set_id, p_verb, v_reason, session_user, v_now, case when p_verb = 'held' then v_until end
-    from unnest(v_ok) x(id) join chunk_state c on c.chunk_id = x.id;
   -- One that is being settled right now need not be told.
   update lease set abort = 'term', abort_why = v_reason
    where chunk_id in (
@@ -62,14 +59,15 @@ begin
        join (select id from unnest(v_ok) id where (p_options ->> 'now')::boolean
              union select id from unnest(v_readers) id where v_readers_rule = 'cancel') x on x.id = l.chunk_id
       where l.abort is null for no key update of l skip locked);
-  perform odf.apply_in_slices(v_ok);
+  perform odf.ask_in_slices(p_verb, v_ok, v_reason, case when p_verb = 'held' then v_until end, v_now);
   if v_readers_rule = 'refuse' then
     -- One that was claimed since the look: then nothing is changed either.
     perform odf.refuse_readers(odf.readers_of(array(
       select r.chunk_id from unnest(v_ok) x(id) join chunk_request r on r.chunk_id = x.id)));
   end if;
-  perform odf.log_event('chunks.' || p_verb, p_selectors #>> '{0,dataset}', format('%s chunks: %s', cardinality(v_ok), v_reason),
-    jsonb_build_object('selectors', p_selectors, 'options', p_options));
+  perform odf.log_event('chunks.' || p_verb, x ->> 'dataset', format('%s chunks: %s', x ->> 'accepted', v_reason),
+                        jsonb_build_object('selectors', p_selectors, 'options', p_options))
+     from jsonb_array_elements(v_answer -> 'sets') x where (x ->> 'accepted')::bigint > 0;
   return v_answer || jsonb_build_object('pending',
     (select count(distinct r.chunk_id) from unnest(v_ok) x(id) join chunk_request r on r.chunk_id = x.id));
 end $$;
@@ -117,15 +115,22 @@ begin
     into ok, answer;
 end $$;
 
--- In the order of their ids and a bounded number at a time; all in the caller's transaction.
-create or replace function odf.apply_in_slices(p_chunks bigint[]) returns void
-language plpgsql security definer set search_path = odf, pg_temp as $$
+-- Queues requests and applies what can be done now, in the order of the chunks' ids and a bounded number
+-- at a time, so that the queue stays short; all in the caller's transaction.
+create or replace function odf.ask_in_slices(p_verb text, p_chunks bigint[], p_reason text, p_until timestamptz, p_now timestamptz)
+returns void
+language plpgsql security definer set search_path = odf, pg_temp set enable_seqscan = off set jit = off as $$
 declare
   c_slice constant int := 5000;
+  v_slice bigint[];
 begin
-  perform from chunk_state c where c.chunk_id in (select id from unnest(p_chunks) id) order by c.chunk_id for no key update;
   for n in 0 .. (cardinality(p_chunks) - 1) / c_slice loop
-    perform odf.apply_requests(p_chunks[n * c_slice + 1 : (n + 1) * c_slice]);
+    v_slice := p_chunks[n * c_slice + 1 : (n + 1) * c_slice];
+    perform from chunk_state c where c.chunk_id = any (v_slice) order by c.chunk_id for no key update;
+    insert into chunk_request (chunk_id, data_set_id, verb, reason, requested_by, requested_at, until)
+    select c.chunk_id, c.data_set_id, p_verb, p_reason, session_user, p_now, p_until
+      from unnest(v_slice) x(id) join chunk_state c on c.chunk_id = x.id order by c.chunk_id;
+    perform odf.apply_requests(v_slice);
   end loop;
 end $$;
 

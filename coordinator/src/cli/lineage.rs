@@ -52,7 +52,7 @@ impl Shown for Lineage {
             .into_iter()
             .flatten()
             .any(|node| node.will_be_stale);
-        line(page, root, 0, &marks(root, will));
+        line(page, root, 0, root.generation, &marks(root, will));
         if let Some(tree) = &self.made_from {
             page.line("made from");
             branches(page, tree, 1, true);
@@ -77,7 +77,11 @@ fn branches(page: &mut Page, node: &Node, indent: usize, up: bool) {
         page.line(format!("{pad}{}", whole(page, set, up)));
     }
     for chunk in &node.chunks {
-        line(page, chunk, indent, &read(chunk, node, up));
+        let generation = match (up, chunk.read) {
+            (true, Some(read)) => read,
+            _ => chunk.generation,
+        };
+        line(page, chunk, indent, generation, &read(chunk, node, up));
         branches(page, chunk, indent + 1, up);
     }
     if node.more > 0 {
@@ -114,11 +118,9 @@ fn read(node: &Node, parent: &Node, up: bool) -> String {
     format!("{newer}{}{before}", marks(node, node.will_be_stale))
 }
 
-fn line(page: &mut Page, node: &Node, indent: usize, marks: &str) {
-    let up_read = node
-        .read
-        .filter(|read| marks.starts_with(" was read") || *read == node.generation);
-    let generation = match up_read.unwrap_or(node.generation) {
+/// One chunk at the generation that is meant.
+fn line(page: &mut Page, node: &Node, indent: usize, generation: i32, marks: &str) {
+    let generation = match generation {
         0 => "not made yet".to_owned(),
         n => format!("generation {n}"),
     };
@@ -151,27 +153,26 @@ fn whole(page: &Page, set: &Whole, up: bool) -> String {
     let chunks = set
         .chunks
         .map_or("chunks, not cut yet,".to_owned(), |n| plural(n, "chunk"));
-    if up {
-        let mark = match (set.read, set.now) {
-            (Some(read), Some(now)) if read != now => page.paint(
-                Tone::Warn,
-                &format!("publication {read} was read, now {now}"),
-            ),
-            (Some(read), _) => format!("publication {read}"),
-            (None, now) => format!("publication {} now", now.unwrap_or_default()),
-        };
-        format!("all {chunks} of {} ({mark})", tame(&set.dataset))
-    } else {
-        let stale = match set.stale {
-            Some(n) if n > 0 => page.paint(Tone::Warn, &format!(", {n} of them stale")),
-            _ => String::new(),
-        };
-        format!(
+    let stale = match set.stale {
+        0 => String::new(),
+        n => page.paint(Tone::Warn, &format!(", {n} of them stale")),
+    };
+    if !up {
+        return format!(
             "{chunks} of {}: each takes the whole data set (job {}){stale}",
             tame(&set.dataset),
             tame(&set.job)
-        )
+        );
     }
+    let mark = match (set.read, set.now) {
+        (Some(read), Some(now)) if read != now => page.paint(
+            Tone::Warn,
+            &format!("publication {read} was read, now {now}"),
+        ),
+        (Some(read), _) => format!("publication {read}"),
+        (None, now) => format!("publication {} now", now.unwrap_or_default()),
+    };
+    format!("all {chunks} of {} ({mark}){stale}", tame(&set.dataset))
 }
 
 /// Runs `lineage`.

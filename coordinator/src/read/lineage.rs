@@ -66,8 +66,8 @@ pub struct Whole {
     pub read: Option<i64>,
     /// Upwards: its publications now.
     pub now: Option<i64>,
-    /// Downwards: how many of its chunks are stale.
-    pub stale: Option<i64>,
+    /// How many of its chunks are stale.
+    pub stale: i64,
     #[serde(skip)]
     only_chunk: Option<i64>,
 }
@@ -169,38 +169,45 @@ fn node(row: Row) -> Node {
 
 /// Fills a tree level by level.
 async fn grow(db: &PgPool, root: &Node, reach: Reach, way: Way) -> Result<Node, ReadError> {
-    // Flat first: each node with its parent's place, so that a level is one statement.
-    let mut nodes: Vec<(Node, Option<usize>)> = vec![(root.clone(), None)];
+    // Flat first, so that a level is one statement: 0 is the root, n the n-th of those below it.
+    let mut root = root.clone();
+    let mut below: Vec<(Node, usize)> = Vec::new();
     let mut seen = HashSet::from([root.id]);
     let mut level = vec![0_usize];
     for _ in 0..reach.depth {
-        if level.is_empty() || nodes.len() >= MOST {
+        if level.is_empty() || below.len() >= MOST {
             break;
         }
-        let ids: Vec<i64> = level.iter().map(|at| nodes[*at].0.id).collect();
-        let generations: Vec<i32> = level.iter().map(|at| meant(&nodes[*at].0, way)).collect();
+        let of = |at: usize| at.checked_sub(1).map_or(&root, |n| &below[n].0);
+        let ids: Vec<i64> = level.iter().map(|at| of(*at).id).collect();
+        let generations: Vec<i32> = level.iter().map(|at| meant(of(*at), way)).collect();
         let mut rows = step(db, way, &ids, &generations, reach.width).await?;
         for whole in wholes(db, way, &ids, &generations).await? {
-            let parent = place(&level, whole.of_n);
-            match whole.only_chunk {
-                Some(id) => rows.push(single(db, whole.of_n, id).await?),
-                None => nodes[parent].0.whole.push(whole),
+            match (whole.only_chunk, place(&level, whole.of_n)) {
+                (Some(id), _) => rows.push(single(db, whole.of_n, id).await?),
+                (None, 0) => root.whole.push(whole),
+                (None, at) => below[at - 1].0.whole.push(whole),
             }
         }
         let mut next = Vec::new();
         for row in rows {
-            let parent = place(&level, row.of_n);
-            nodes[parent].0.more = row.total;
+            let at = place(&level, row.of_n);
+            let parent = match at {
+                0 => &mut root,
+                at => &mut below[at - 1].0,
+            };
+            parent.more = parent.more.max(row.total);
             let mut child = node(row);
             child.shown_before = !seen.insert(child.id);
-            if !child.shown_before {
-                next.push(nodes.len());
+            let new = !child.shown_before;
+            below.push((child, at));
+            if new {
+                next.push(below.len());
             }
-            nodes.push((child, Some(parent)));
         }
         level = next;
     }
-    Ok(assemble(nodes))
+    Ok(assemble(root, below))
 }
 
 /// The generation of a node whose making the next step is about.
@@ -218,22 +225,22 @@ fn place(level: &[usize], of_n: i64) -> usize {
 }
 
 /// From the last to the first, so that every node is whole when it is given to its parent.
-fn assemble(mut nodes: Vec<(Node, Option<usize>)>) -> Node {
-    loop {
-        let last = nodes.pop();
-        match last {
-            Some((mut node, parent)) => {
-                node.chunks.reverse();
-                let shown = i64::try_from(node.chunks.len()).unwrap_or(i64::MAX);
-                node.more = (node.more - shown).max(0);
-                match parent.and_then(|at| nodes.get_mut(at)) {
-                    Some((above, _)) => above.chunks.push(node),
-                    None => return node,
-                }
-            }
-            None => unreachable!("a tree has a root"),
+fn assemble(root: Node, mut below: Vec<(Node, usize)>) -> Node {
+    let close = |node: &mut Node| {
+        node.chunks.reverse();
+        let shown = i64::try_from(node.chunks.len()).unwrap_or(i64::MAX);
+        node.more = (node.more - shown).max(0);
+    };
+    let mut root = root;
+    while let Some((mut node, parent)) = below.pop() {
+        close(&mut node);
+        match parent.checked_sub(1).and_then(|at| below.get_mut(at)) {
+            Some((above, _)) => above.chunks.push(node),
+            None => root.chunks.push(node),
         }
     }
+    close(&mut root);
+    root
 }
 
 async fn step(
@@ -310,10 +317,11 @@ fn carry(node: &mut Node, above: bool) {
 
 /// Upwards: what rests on something that changes will be stale. Answers whether this node changes.
 fn rests_on(node: &mut Node) -> bool {
+    let whole = node.whole.iter().any(|set| set.stale > 0);
     let below = node
         .chunks
         .iter_mut()
-        .fold(false, |any, chunk| rests_on(chunk) || any);
+        .fold(whole, |any, chunk| rests_on(chunk) || any);
     node.will_be_stale = below && !node.stale && node.generation > 0;
     changes(node)
 }
@@ -347,13 +355,13 @@ mod tests {
         let mut root = node("r", "validated", false);
         root.more = 5;
         let named = |name: &str| node(name, "validated", false);
-        let tree = assemble(vec![
-            (root, None),
-            (named("a"), Some(0)),
-            (named("b"), Some(0)),
-            (named("a1"), Some(1)),
-            (named("a2"), Some(1)),
-        ]);
+        let below = vec![
+            (named("a"), 0),
+            (named("b"), 0),
+            (named("a1"), 1),
+            (named("a2"), 1),
+        ];
+        let tree = assemble(root, below);
         let names = |nodes: &[Node]| nodes.iter().map(|n| n.name.clone()).collect::<Vec<_>>();
         assert_eq!(names(&tree.chunks), ["a", "b"]);
         assert_eq!(names(&tree.chunks[0].chunks), ["a1", "a2"]);

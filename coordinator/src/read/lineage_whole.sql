@@ -3,7 +3,7 @@
 select g.n as of_n, x.name as dataset, l.chunks, j.name as job,
        case when not $2 then m.mark[i.place] end as read,
        case when not $2 then coalesce((select sum(generations) from odf.progress_now y where y.data_set_id = i.data_set_id), 0)::bigint end as now,
-       case when $2 then (select count(*) from odf.chunk_state t where t.data_set_id = x.data_set_id and t.stale_since is not null) end as stale,
+       (select count(*) from odf.chunk_state t where t.data_set_id = x.data_set_id and t.stale_since is not null) as stale,
        (select c.chunk_id from odf.data_chunk c where c.plan_id = x.plan_id and c.ordinal = 1 and l.chunks = 1 and $2) as only_chunk
   from unnest($1::bigint[], $3::int[]) with ordinality g(id, gen, n)
   join odf.data_chunk k on k.chunk_id = g.id
