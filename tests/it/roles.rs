@@ -32,6 +32,7 @@ const OF_READERS: &[&str] = &[
     "select_chunks",
     "pool_limit",
     "unconsumed",
+    "made_from",
 ];
 const OF_OPERATOR: &[&str] = &[
     "scale",
@@ -40,6 +41,8 @@ const OF_OPERATOR: &[&str] = &[
     "pause",
     "approve",
     "request",
+    "request_chunks",
+    "reject",
     "apply_flow",
     "peek",
     "peek_inputs",
