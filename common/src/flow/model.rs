@@ -8,6 +8,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::rules::Checks;
+
 /// One flow: what one YAML file declares.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Flow {
@@ -82,6 +84,9 @@ pub struct DataSet {
     /// How long published intermediates stay.
     #[serde(default)]
     pub keep: Keep,
+    /// What is checked about it before it is published.
+    #[serde(flatten)]
+    pub checks: Checks,
 }
 
 /// A place: a connection and what to look for there.

@@ -5,12 +5,13 @@
 
 use schemars::{Schema, SchemaGenerator, json_schema};
 
+use super::raw_rules::{RawCsv, RawRejects, RawRule};
 use super::read::{
-    At, Fields, FromNode, Given, Named, Place, Problems, describe, mismatch, record,
+    At, Fields, FromNode, Given, Named, Place, Problems, describe, mismatch, plain_key, record,
 };
 use super::scalar::{
-    Amount, Attempts, ChunkCount, InputChunks, KeepFor, Kind, Limit, Priority, Size, Span, Text,
-    Written,
+    Amount, Attempts, ChunkCount, FormatWord, InputChunks, KeepFor, Kind, Limit, Priority, Size,
+    Span, Text, Written,
 };
 use super::tree::{Node, Value};
 
@@ -152,6 +153,14 @@ record! {
         optional buffer: RawBuffer,
         /// How long published chunks stay: forever, until_consumed or a duration.
         optional keep: KeepFor,
+        /// How its files are read before they are published; by the end of its path unless given.
+        optional format: FormatWord,
+        /// How the fields of a csv file are written.
+        optional csv: RawCsv,
+        /// Rules that an output keeps before it is published.
+        optional validate: Vec<At<RawRule>>,
+        /// Where rows that break a rule go, and how many there may be.
+        optional rejects: RawRejects,
     }
 }
 

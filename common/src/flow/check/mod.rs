@@ -3,12 +3,14 @@
 //! All problems are collected. A part that could not be read was reported already, so whatever
 //! refers to it is not reported again.
 
+mod checks;
 mod connection;
 mod dataset;
 mod graph;
 mod job;
 mod location;
 mod partition;
+mod rule_parts;
 mod text;
 mod variables;
 
@@ -104,6 +106,9 @@ pub(super) fn check(raw: &RawFlow, problems: &mut Problems<'_>) -> Option<Flow> 
         jobs: job::build_all(&context, problems),
     };
     graph::check(&context, &flow, problems);
+    if !problems.any_error() {
+        checks::warn_unvouched(&context, &flow, problems);
+    }
     raw.flow.as_ref().map(|_| flow)
 }
 
