@@ -5,7 +5,7 @@
 
 use std::cell::RefCell;
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, BufRead, BufReader, Read, Seek};
 use std::rc::Rc;
 
 use common::flow::rules::Packing;
@@ -94,6 +94,10 @@ pub(crate) fn pass<T>(
     stop: &dyn Fn() -> bool,
     read: impl FnOnce(&mut dyn BufRead) -> Result<T, Unread>,
 ) -> Result<(T, Bytes), (Unread, Option<Bytes>)> {
+    let mut from_start = file;
+    if let Err(error) = from_start.rewind() {
+        return Err((Unread::Disk(error), None));
+    }
     let passed = Rc::new(RefCell::new(Passed::default()));
     let counted = Counted {
         file,
@@ -133,8 +137,14 @@ fn unpack<T>(
         Packing::Zst => "zstd",
     };
     // A file of no bytes is no packed file, though a decoder may take it for one of no content.
-    if raw.fill_buf().map_err(|error| unpacking(what, &error))?.is_empty() {
-        return Err(Unread::broken(format!("the file is empty, which is no {what} file")));
+    if raw
+        .fill_buf()
+        .map_err(|error| unpacking(what, &error))?
+        .is_empty()
+    {
+        return Err(Unread::broken(format!(
+            "the file is empty, which is no {what} file"
+        )));
     }
     let answer = match packing {
         Packing::Gz => {
@@ -150,7 +160,9 @@ fn unpack<T>(
     }?;
     match raw.fill_buf() {
         Ok([]) => Ok(answer),
-        Ok(_) => Err(Unread::broken(format!("something follows the end of the {what} data"))),
+        Ok(_) => Err(Unread::broken(format!(
+            "something follows the end of the {what} data"
+        ))),
         Err(error) => Err(unpacking(what, &error)),
     }
 }

@@ -38,7 +38,7 @@ pub(crate) fn read(
         rows.columns(&names, &record.raw)?;
         width = Some(names.len());
     }
-    let mut values: Vec<Value<'_>> = Vec::new();
+    let mut values: Vec<Value<'static>> = Vec::new();
     while record.next(input)? {
         let found = record.fields.len();
         let expected = match width {
@@ -57,8 +57,7 @@ pub(crate) fn read(
             )));
         }
         seen.rows += 1;
-        values.clear();
-        // Borrowed for this row alone; the vector's room is kept by handing it back empty.
+        // Borrowed for this row alone; its room is handed back empty.
         let mut borrowed = std::mem::take(&mut values);
         borrowed.extend((0..found).map(|field| record.value(field)));
         rows.row(&Row {

@@ -86,7 +86,9 @@ fn take_line(input: &mut dyn BufRead, line: &mut Vec<u8>, number: u64) -> Result
         line.extend_from_slice(&block[..taken]);
         input.consume(taken);
         if line.len() > MAX_LINE {
-            return Err(Unread::broken(format!("line {number} is longer than 64 MiB")));
+            return Err(Unread::broken(format!(
+                "line {number} is longer than 64 MiB"
+            )));
         }
         if end.is_some() {
             return Ok(true);

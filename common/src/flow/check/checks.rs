@@ -400,13 +400,16 @@ impl Of<'_> {
                     "rows can be taken out of csv and jsonl files only",
                 )
                 .hint("remove rejects, or let the script write bad rows to a file of its own");
-        } else if !rules.iter().any(|rule| rule.check.judges_rows()) {
+        } else if !rules
+            .iter()
+            .any(|rule| rule.check.judges_rows() && rule.severity == Severity::Fail)
+        {
             problems
                 .error(
                     &raw.place.at_key(),
                     "no rule judges single rows, so none can be rejected",
                 )
-                .expected("a not_null, accepted, range or schema rule");
+                .expected("a not_null, accepted, range or schema rule of severity fail");
         }
         if let Some(path) = raw.value.path.as_ref()
             && text::relative_path(path, "the path", "the connection's root", problems)

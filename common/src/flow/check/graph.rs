@@ -284,7 +284,10 @@ fn unused(context: &Context<'_>, flow: &Flow, topology: &Topology, problems: &mu
     }
     let by_datasets = flow.datasets.values().map(|dataset| &dataset.at.connection);
     let by_jobs = flow.jobs.values().flat_map(|job| &job.connections);
-    let by_rules = flow.datasets.values().flat_map(|set| set.checks.connections());
+    let by_rules = flow
+        .datasets
+        .values()
+        .flat_map(|set| set.checks.connections());
     let used: BTreeSet<&str> = by_datasets
         .chain(by_jobs)
         .map(String::as_str)
