@@ -9,6 +9,7 @@
 
 mod harness;
 
+mod audit;
 mod breakages;
 mod claim;
 mod cli;
