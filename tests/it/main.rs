@@ -10,6 +10,7 @@
 mod harness;
 
 mod allot;
+mod audit;
 mod breakages;
 mod claim;
 mod cli;

@@ -8,6 +8,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::rules::Checks;
+
 /// One flow: what one YAML file declares.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Flow {
@@ -85,6 +87,9 @@ pub struct DataSet {
     /// How its published files are looked at before a job reads them.
     #[serde(default, skip_serializing_if = "Verify::is_default")]
     pub verify: Verify,
+    /// What is checked about it before it is published.
+    #[serde(flatten)]
+    pub checks: Checks,
 }
 
 /// How a published file is held against its publication before a job reads it.

@@ -5,12 +5,13 @@
 
 use schemars::{Schema, SchemaGenerator, json_schema};
 
+use super::raw_rules::{RawCsv, RawRejects, RawRule};
 use super::read::{
-    At, Fields, FromNode, Given, Named, Place, Problems, describe, mismatch, record,
+    At, Fields, FromNode, Given, Named, Place, Problems, describe, mismatch, plain_key, record,
 };
 use super::scalar::{
-    Accept, Amount, Attempts, ChunkCount, Environments, InputChunks, KeepFor, Kind, Limit,
-    Priority, Size, Span, Text, VerifyWord, Written,
+    Accept, Amount, Attempts, ChunkCount, Environments, FormatWord, InputChunks, KeepFor, Kind,
+    Limit, Priority, Size, Span, Text, VerifyWord, Written,
 };
 use super::tree::{Node, Value};
 
@@ -154,6 +155,14 @@ record! {
         optional keep: KeepFor,
         /// How a published file is looked at before a job reads it: checksum (the default) or size.
         optional verify: VerifyWord,
+        /// How its files are read before they are published; by the end of its path unless given.
+        optional format: FormatWord,
+        /// How the fields of a csv file are written.
+        optional csv: RawCsv,
+        /// Rules that an output keeps before it is published.
+        optional validate: Vec<At<RawRule>>,
+        /// Where rows that break a rule go, and how many there may be.
+        optional rejects: RawRejects,
     }
 }
 

@@ -184,6 +184,10 @@ whole_number! {
     Amount(u64), 1..=1_000_000_000_000_000
 }
 whole_number! {
+    /// Digits of a decimal.
+    Digits(u32), 0..=1_000
+}
+whole_number! {
     /// How often a chunk is tried.
     Attempts(u32), 1..=1_000
 }
@@ -358,6 +362,24 @@ words! {
     Environments {
         Same = "same",
         Mixed = "mixed",
+    }
+}
+
+words! {
+    /// How the files of a data set are read.
+    FormatWord {
+        Csv = "csv",
+        Jsonl = "jsonl",
+        Parquet = "parquet",
+        /// Not at all: nothing but size and checksum is known.
+        None = "none",
+    }
+}
+words! {
+    /// What a failed rule means.
+    SeverityWord {
+        Fail = "fail",
+        Warn = "warn",
     }
 }
 

@@ -88,12 +88,15 @@ fn job_row(application: &Application<'_>, name: &str, job: &Job) -> Value {
             .map(|input| flow.datasets[&input.dataset].at.connection.as_str()),
     );
     used.extend(job.connections.iter().map(String::as_str));
+    let checks = &flow.datasets[&job.output].checks;
+    used.extend(checks.connections());
     let spec = JobSpec {
         name: name.to_owned(),
         job: job.clone(),
         script_sha256: application.scripts.get(name).cloned(),
         output_at: output_at.clone(),
         output: job.output.clone(),
+        checks: checks.clone(),
         connections: used
             .iter()
             .filter_map(|used| {

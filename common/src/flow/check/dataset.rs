@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Context, location, partition};
+use super::{Context, checks, location, partition};
 use crate::flow::model::{Buffer, Connection, ConnectionKind, DataSet, Keep, Partition, Verify};
 use crate::flow::raw::{RawDataSet, RawInput, RawJob, RawLocation, RawPartition};
 use crate::flow::read::{At, NamedEntry, Place, Problems};
@@ -56,6 +56,7 @@ fn build(
     }
     let buffer = buffer(raw, problems);
     let keep = keep(raw, problems);
+    let checks = checks::build(context, &entry.name, raw, role, problems);
     let at = location::build(context, raw, role, problems)?;
     Some(DataSet {
         at,
@@ -69,6 +70,7 @@ fn build(
                 VerifyWord::Checksum => Verify::Checksum,
                 VerifyWord::Size => Verify::Size,
             }),
+        checks,
     })
 }
 
@@ -96,7 +98,7 @@ fn role<'r>(context: &Context<'r>, name: &str) -> Role<'r> {
     }
 }
 
-fn inputs_of(job: &NamedEntry<RawJob>) -> Option<&[At<RawInput>]> {
+pub(super) fn inputs_of(job: &NamedEntry<RawJob>) -> Option<&[At<RawInput>]> {
     let input = job.value.as_ref()?.input.as_ref()?;
     Some(&input.value.0)
 }

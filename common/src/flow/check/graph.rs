@@ -284,9 +284,17 @@ fn unused(context: &Context<'_>, flow: &Flow, topology: &Topology, problems: &mu
     }
     let by_datasets = flow.datasets.values().map(|dataset| &dataset.at.connection);
     let by_jobs = flow.jobs.values().flat_map(|job| &job.connections);
-    let used: BTreeSet<&String> = by_datasets.chain(by_jobs).collect();
+    let by_rules = flow
+        .datasets
+        .values()
+        .flat_map(|set| set.checks.connections());
+    let used: BTreeSet<&str> = by_datasets
+        .chain(by_jobs)
+        .map(String::as_str)
+        .chain(by_rules)
+        .collect();
     for entry in context.connections.entries {
-        if !used.contains(&entry.name) {
+        if !used.contains(entry.name.as_str()) {
             problems.warning(
                 &entry.place.at_key(),
                 format!("nothing uses the connection {:?}", entry.name),

@@ -84,7 +84,7 @@ fn by_files(
 
 /// A command is a program of the script directory, as a job's script is: whoever may write flow
 /// files must not thereby run any program of the host.
-fn command(command: &At<Vec<At<Written>>>, problems: &mut Problems<'_>) -> Vec<String> {
+pub(super) fn command(command: &At<Vec<At<Written>>>, problems: &mut Problems<'_>) -> Vec<String> {
     match command
         .value
         .first()

@@ -13,8 +13,8 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use self::shown::{
-    buffer, inputs, keep, kind_word, limit, list, map, or_none, partition, place, retry, run,
-    seconds, verify,
+    CHECKS, buffer, inputs, keep, kind_word, limit, list, map, or_none, partition, place, retry,
+    run, seconds, verify,
 };
 use super::model::{Connection, ConnectionKind, DataSet, Flow, Job, Keep, Location, Mapping, Pool};
 
@@ -322,6 +322,14 @@ fn dataset(changes: &mut Changes, name: &str, versions: &Versions<'_>, a: &DataS
         verify(b.verify),
         Effect::NewAttempts,
     );
+    for (key, show) in CHECKS {
+        changes.field(
+            &path(key),
+            &show(&a.checks),
+            &show(&b.checks),
+            Effect::NewAttempts,
+        );
+    }
 }
 
 fn keeps_as_long(old: Keep, new: Keep) -> bool {

@@ -10,6 +10,22 @@ use crate::flow::model::{
     Buffer, ChunkSize, Connection, ConnectionKind, Input, Keep, Location, Mapping, Partition,
     Retry, Run, Verify,
 };
+use crate::flow::rules::Checks;
+
+/// What is checked, by key.
+pub(super) const CHECKS: [(&str, fn(&Checks) -> String); 3] = [
+    ("format", |checks| as_json(checks.format.as_ref())),
+    ("validate", |checks| {
+        as_json(Some(&checks.validate).filter(|rules| !rules.is_empty()))
+    }),
+    ("rejects", |checks| as_json(checks.rejects.as_ref())),
+];
+
+fn as_json<T: serde::Serialize>(value: Option<&T>) -> String {
+    value
+        .and_then(|value| serde_json::to_string(value).ok())
+        .unwrap_or_else(|| "none".to_owned())
+}
 
 pub(super) fn or_none(text: &Option<String>) -> String {
     text.clone().unwrap_or_else(|| "none".to_owned())
