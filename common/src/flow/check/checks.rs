@@ -8,7 +8,7 @@ use super::dataset::{Role, inputs_of, kind_of, kind_word};
 use super::rule_parts::{accepted, by_column, csv_style, expected, names, ratio, schema};
 use super::{Context, partition, text};
 use crate::domain::Severity;
-use crate::flow::model::{ConnectionKind, Flow, Job};
+use crate::flow::model::{ConnectionKind, Flow};
 use crate::flow::raw::RawDataSet;
 use crate::flow::raw_rules::{RawCap, RawChecks, RawRejects, RawRowCount, RawRule, RawSql};
 use crate::flow::read::{At, Place, Problems, list_of};
@@ -434,9 +434,9 @@ impl Of<'_> {
     }
 }
 
-/// Reports inputs that nothing vouches for and whose job does not say that it takes them so: the gate
-/// would refuse every chunk of them.
-pub(super) fn refuse_unvouched(context: &Context<'_>, flow: &Flow, problems: &mut Problems<'_>) {
+/// Warns of inputs that nothing vouches for and whose job does not say that it takes them so: the gate
+/// will refuse every chunk of them.
+pub(super) fn warn_unvouched(context: &Context<'_>, flow: &Flow, problems: &mut Problems<'_>) {
     for (name, job) in &flow.jobs {
         let unvouched = job.inputs.iter().find(|input| {
             let vouched = flow
@@ -453,9 +453,9 @@ pub(super) fn refuse_unvouched(context: &Context<'_>, flow: &Flow, problems: &mu
         let place = raw.map_or_else(|| entry.place.at_key(), |raw| raw.place.clone());
         let dataset = shorten(&input.dataset);
         problems
-            .error(
+            .warning(
                 &place,
-                format!("nothing checks {dataset:?} before job {name:?} reads it: its format is not known and it has no rules"),
+                format!("nothing checks {dataset:?}, so job {name:?} will be refused each of its chunks: its format is not known and it has no rules"),
             )
             .expected("a data set with a path that ends in .csv, .jsonl or .parquet, a format, or validate rules")
             .hint(format!(

@@ -109,7 +109,7 @@ pub(super) fn check(raw: &RawFlow, problems: &mut Problems<'_>) -> Option<Flow> 
     graph::check(&context, &flow, problems);
     environment::check(&context, &flow, problems);
     if !problems.any_error() {
-        checks::refuse_unvouched(&context, &flow, problems);
+        checks::warn_unvouched(&context, &flow, problems);
     }
     raw.flow.as_ref().map(|_| flow)
 }

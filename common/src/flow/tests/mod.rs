@@ -41,7 +41,7 @@ jobs:
     connections: [api]
     approve: false
   load: { input: orders_file, output: orders_dwh, run: { script: load.sh } }
-  summarise: { input: [{ dataset: orders_dwh, chunks: all }], output: summary, run: { script: sum.sh }, approve: true }
+  summarise: { input: [{ dataset: orders_dwh, chunks: all, accept: unvalidated }], output: summary, run: { script: sum.sh }, approve: true }
 "#;
 
 #[test]

@@ -214,7 +214,7 @@ fn slips_are_said_where_they_are() {
         (
             "m/{chunk}.dat",
             "keep: forever",
-            "nothing checks \"mid\" before job \"load\" reads it",
+            "nothing checks \"mid\", so job \"load\" will be refused",
         ),
         (CSV, "format: none", "nothing checks \"mid\""),
     ] {
