@@ -10,6 +10,6 @@ pub mod lease;
 pub mod size;
 
 pub use attempt::{AttemptResult, FailureClass, Outcome, OutputReport};
-pub use chunk::{Bounds, ChunkStatus, KeyColumn, NewChunk};
+pub use chunk::{Bounds, ChunkStatus, ColumnSpan, KeyColumn, NewChunk, rfc3339};
 pub use fence::{ChunkId, Fence, SessionId};
 pub use lease::{ConnectionSpec, InputChunk, JobSpec, WorkItem};

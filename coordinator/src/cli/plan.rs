@@ -7,14 +7,14 @@ use anyhow::Context as _;
 use common::domain::NewChunk;
 use common::endpoint::{self, SecretString};
 use common::flow::Diagnostic;
-use common::flow::model::{Flow, Mapping, Partition};
+use common::flow::model::{Flow, Mapping, Partition, Rest};
 use common::secret::SecretSource;
 use common::store::ControlDb;
 use serde::Serialize;
 
 use crate::declare;
 use crate::planner::{Planner, Preview};
-use crate::split::check::{TilingReport, check_tiling};
+use crate::split::check::{TilingCheck, TilingReport};
 use crate::split::{Endpoint, SplitLimits, session_settings};
 
 /// Show what would be split and run; or check that a stored plan tiles its table
@@ -195,7 +195,17 @@ pub async fn check(dataset: &str, url: SecretString) -> anyhow::Result<CheckRepo
     let limits = SplitLimits::default();
     let mut client = endpoint::connect(&url, &session_settings(dataset, limits)).await?;
     let chunks = stored.chunks.len();
-    let tiling = check_tiling(&mut client, limits, table, stored.chunks).await?;
+    let mut check = TilingCheck::default();
+    for (key, bounds) in stored.chunks {
+        check.add(key, bounds)?;
+    }
+    if let Some(Partition::Windows {
+        rest: Rest::Ignore, ..
+    }) = &stored.spec.partition
+    {
+        check.leave_out_rest()?;
+    }
+    let tiling = check.run(&mut client, limits, table).await?;
     client.close().await;
     Ok(CheckReport {
         dataset: dataset.to_owned(),
@@ -253,6 +263,13 @@ impl fmt::Display for CheckReport {
         writeln!(f, "  in exactly one chunk: {}", t.covered_once)?;
         writeln!(f, "  in no chunk: {}", t.uncovered)?;
         writeln!(f, "  in more than one: {}", t.covered_more)?;
+        if t.left_out > 0 {
+            writeln!(
+                f,
+                "  outside of all windows, left out by declaration: {}",
+                t.left_out
+            )?;
+        }
         for example in &t.examples {
             let key: Vec<&str> = example
                 .key

@@ -11,6 +11,7 @@ mod location;
 mod partition;
 mod text;
 mod variables;
+mod window;
 
 use std::collections::{BTreeMap, HashMap};
 

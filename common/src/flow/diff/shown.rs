@@ -5,10 +5,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use crate::calendar::Calendar;
 use crate::flow::duration::format_duration;
 use crate::flow::model::{
-    Buffer, ChunkSize, Connection, ConnectionKind, Input, Keep, Location, Mapping, Partition,
-    Retry, Run,
+    Buffer, ChunkSize, Connection, ConnectionKind, First, Input, Keep, Location, Mapping,
+    Partition, Rest, Retry, Rewrite, Run,
 };
 
 pub(super) fn or_none(text: &Option<String>) -> String {
@@ -60,8 +61,8 @@ pub(super) fn map(entries: &BTreeMap<String, String>) -> String {
     format!("{{{}}}", shown.join(", "))
 }
 
-pub(super) fn partition(partition: Option<&Partition>) -> String {
-    match partition {
+pub(super) fn partition(cut: Option<&Partition>) -> String {
+    match cut {
         None => "that of its input".to_owned(),
         Some(Partition::Single) => "single".to_owned(),
         Some(Partition::Key { columns, size }) => {
@@ -82,6 +83,32 @@ pub(super) fn partition(partition: Option<&Partition>) -> String {
             None => format!("query {sql:?}"),
         },
         Some(Partition::Command { argv }) => format!("command {}", list(argv)),
+        Some(Partition::Windows {
+            calendar,
+            column,
+            rest,
+        }) => {
+            let rest = match rest {
+                Rest::Error => "error",
+                Rest::Chunk => "chunk",
+                Rest::Ignore => "ignore",
+            };
+            let by = column.as_ref().map_or_else(String::new, |column| {
+                format!(" by {}, rest: {rest}", quote(column))
+            });
+            let Calendar {
+                every,
+                from,
+                to,
+                zone,
+                week_starts,
+            } = calendar;
+            format!("every {every} from {from} to {to} in {zone}, weeks from {week_starts}{by}")
+        }
+        Some(Partition::Product { parts }) => {
+            let parts: Vec<String> = parts.iter().map(|part| partition(Some(part))).collect();
+            format!("product ({})", parts.join(") x ("))
+        }
     }
 }
 
@@ -105,9 +132,27 @@ pub(super) fn keep(keep: Keep) -> String {
 pub(super) fn inputs(inputs: &[Input]) -> String {
     let shown: Vec<String> = inputs
         .iter()
-        .map(|input| match input.mapping {
-            Mapping::SameKey => quote(&input.dataset),
-            Mapping::All => format!("all of {}", quote(&input.dataset)),
+        .map(|input| {
+            let of = quote(&input.dataset);
+            match &input.mapping {
+                Mapping::SameKey => of,
+                Mapping::All => format!("all of {of}"),
+                Mapping::Windows => format!("windows of {of}"),
+                Mapping::Previous { first } => {
+                    let first = match first {
+                        First::Ready => "ready",
+                        First::Wait => "wait",
+                        First::Skip => "skip",
+                    };
+                    format!("previous of {of} (first: {first})")
+                }
+                Mapping::To(Rewrite { pattern, template }) => {
+                    format!("{of} by {pattern:?} to {template:?}")
+                }
+                Mapping::From(Rewrite { pattern, template }) => {
+                    format!("{of} by {pattern:?} from {template:?}")
+                }
+            }
         })
         .collect();
     format!("[{}]", shown.join(", "))

@@ -4,6 +4,7 @@ mod graph;
 mod rules;
 mod shown;
 mod text;
+mod windows;
 
 use super::model::*;
 use super::parse_flow;
