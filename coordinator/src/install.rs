@@ -46,6 +46,7 @@ pub const API: &[(&str, &str)] = api![
     "lead",
     "sweep",
     "passes",
+    "link",
     "plan",
     "apply_flow",
     "operate",
