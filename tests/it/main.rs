@@ -48,6 +48,7 @@ mod smoke;
 mod sweep;
 mod tidy;
 mod transitions;
+mod windows;
 mod worker_drain;
 mod worker_outage;
 mod worker_restart;
