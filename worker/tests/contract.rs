@@ -282,6 +282,71 @@ async fn bounds_of_every_kind_have_their_variables() {
 }
 
 #[tokio::test]
+async fn windows_and_many_inputs_have_their_variables_and_a_file() {
+    let script = DUMP.replace("ls -A", "cat \"$ODF_INPUTS\"");
+    let mut bench = Bench::new(&script).await;
+    let window = Bounds::Window {
+        start: "2024-10-26T22:00:00Z".parse().unwrap(),
+        end: "2024-10-27T23:00:00Z".parse().unwrap(),
+        zone: "Europe/Berlin".into(),
+        label: "2024-10-27".into(),
+        rows: None,
+    };
+    let symbol = Bounds::Value {
+        value: "AAPL".into(),
+    };
+    let inputs = (1..=40).map(|n| {
+        let mut hour = input("hours", at("lake", None, None));
+        hour.key = format!("hour-{n:02}");
+        hour.location = Some(format!("hours/{n}.csv"));
+        hour
+    });
+    bench.item.inputs = inputs.collect();
+    for (bounds, kind) in [
+        (window.clone(), "window"),
+        (
+            Bounds::Product {
+                parts: vec![window, symbol],
+            },
+            "product",
+        ),
+    ] {
+        bench.item.bounds = bounds;
+        let result = bench.run().await;
+        let location = report(&result).location.clone().unwrap();
+        let path = bench.path("lake").join(location);
+        let found = parse_environ(&fs::read(&path).unwrap());
+        for (name, value) in [
+            ("ODF_BOUNDS_KIND", kind),
+            ("ODF_WINDOW_START", "2024-10-26T22:00:00Z"),
+            ("ODF_WINDOW_END", "2024-10-27T23:00:00Z"),
+            ("ODF_WINDOW_ZONE", "Europe/Berlin"),
+            ("ODF_WINDOW_LABEL", "2024-10-27"),
+            ("ODF_INPUT_COUNT", "40"),
+            ("ODF_INPUT_32_CHUNK", "hour-32"),
+        ] {
+            assert_eq!(found[name], value, "{name}");
+        }
+        assert!(
+            !found.contains_key("ODF_INPUT_33_CHUNK"),
+            "hundreds of inputs would fill the environment"
+        );
+        assert_eq!(found.contains_key("ODF_VALUE"), kind == "product");
+        let lines: Vec<Value> = String::from_utf8(bench.log(&result))
+            .unwrap()
+            .lines()
+            .filter(|line| line.contains("\"dataset\""))
+            .map(|line| serde_json::from_str(&line[line.find('{').unwrap()..]).unwrap())
+            .collect();
+        assert_eq!(lines.len(), 40);
+        assert_eq!(lines[39]["chunk"], "hour-40");
+        let expected = bench.path("lake/hours/40.csv");
+        assert_eq!(lines[39]["path"].as_str(), expected.to_str());
+        fs::remove_file(path).unwrap();
+    }
+}
+
+#[tokio::test]
 async fn what_cannot_be_handed_over_is_refused_by_name() {
     let mut bench = Bench::new("#!/bin/sh\necho x > $ODF_STAGING\n").await;
     bench.item.bounds = Bounds::Row {
