@@ -100,6 +100,8 @@ begin
   end if;
   insert into chunk_edge (input_id, chunk_id, mapping)
   select * from unnest(v_inputs, v_chunks, v_mappings) on conflict do nothing;
+  -- An input that settles now either is seen below or sees these edges.
+  perform from chunk_state where chunk_id = any (v_inputs) order by chunk_id for share;
   perform odf.promote_chunks(v_chunks);
   return cardinality(v_chunks);
 end $$;
