@@ -38,8 +38,8 @@ create or replace function odf.add_gaps(
 language plpgsql security definer set search_path = odf, pg_temp as $$
 begin
   perform odf.writing(p_plan);
-  insert into chunk_gap (chunk_id, data_set_id, mapping, wanted, is_key)
-  select c.chunk_id, p_data_set, p_mapping, u.wanted, u.is_key
+  insert into chunk_gap (chunk_id, plan_id, data_set_id, mapping, wanted, is_key)
+  select c.chunk_id, p_plan, p_data_set, p_mapping, u.wanted, u.is_key
     from unnest(p_ordinals, p_wanted, p_is_key) as u(ordinal, wanted, is_key)
     join data_chunk c on c.plan_id = p_plan and c.ordinal = u.ordinal
   on conflict do nothing;

@@ -38,7 +38,7 @@ begin
   select data_set_id into v_set from plan where plan_id = p_plan and state = 'writing' for update;
   if found then
     delete from chunk_edge where chunk_id in (select chunk_id from data_chunk where plan_id = p_plan);
-    delete from chunk_gap where chunk_id in (select chunk_id from data_chunk where plan_id = p_plan);
+    delete from chunk_gap where plan_id = p_plan;
     delete from data_chunk where plan_id = p_plan;
     delete from plan where plan_id = p_plan;
     perform odf.log_event('plan.discarded', (select name from data_set where data_set_id = v_set), 'an unsealed plan was discarded');

@@ -40,7 +40,9 @@ with clock as materialized (
    group by c.data_set_id
 )
 select f.name as flow, d.name, d.data_set_id, j.name as job,
-       p.chunks, coalesce(p.notes, '{}') as notes, d.plan_error, w.started_at as writing_since,
+       p.chunks, coalesce(p.notes, '{}') as notes, d.plan_error,
+       (select i.name || '/' || g.wanted from odf.chunk_gap g join odf.data_set i using (data_set_id)
+         where g.plan_id = d.plan_id limit 1) as gap, w.started_at as writing_since,
        coalesce(n.by_status, '{}') as counts, coalesce((select sum(r.n) from running r where r.data_set_id = d.data_set_id), 0)::bigint as running,
        coalesce(n.rows_out, 0) as rows_out, coalesce(n.bytes_out, 0) as bytes_out,
        l.depth,
