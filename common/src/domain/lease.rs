@@ -60,6 +60,9 @@ pub struct InputChunk {
     /// Checksum published.
     #[serde(default)]
     pub checksum: Option<String>,
+    /// The word of the mapping by which it was found ([`crate::flow::model::Mapping::word`]).
+    #[serde(default)]
+    pub mapping: Option<String>,
 }
 
 /// A leased chunk: the only way to reach work.

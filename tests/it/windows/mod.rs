@@ -13,7 +13,7 @@ use tokio::sync::Mutex;
 use crate::harness::flow::apply_to;
 use crate::harness::{Role, TestDb, TestLeader, eventually};
 
-mod plans;
+pub(crate) mod plans;
 mod programs;
 mod table;
 
@@ -60,7 +60,10 @@ struct Case {
 
 impl Case {
     async fn new(text: &str) -> Self {
-        let db = TestDb::new().await;
+        Self::over(TestDb::new().await, text).await
+    }
+
+    async fn over(db: TestDb, text: &str) -> Self {
         let control = db.control(Role::Coordinator);
         let flow = common::flow::parse_flow(text, "test.yaml")
             .unwrap_or_else(|problems| panic!("{text}\n{problems:#?}"))

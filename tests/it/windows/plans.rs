@@ -4,7 +4,7 @@ use common::domain::{Bounds, NewChunk};
 
 use super::{Case, every, flow, job, set, source};
 use crate::coordinator_support::Site;
-use crate::harness::{Role, TestWorker};
+use crate::harness::{Role, TestDb, TestWorker};
 
 fn hours_to_days() -> String {
     flow(
@@ -112,17 +112,36 @@ async fn an_hour_is_not_made_again_under_the_day_that_reads_it() {
 }
 
 #[tokio::test]
-async fn what_an_input_s_plan_lacks_is_never_run_without_and_told() {
-    // The hours begin a day late and end a day early; the days claim more.
-    let mut case = Case::new(&flow(
+async fn what_an_input_s_plan_lacks_is_never_run_without() {
+    missing_upstream(TestDb::new().await).await;
+}
+
+/// Days of which the first has no hours in any plan.
+pub(crate) async fn missing_upstream(db: TestDb) {
+    let case = lacking(db).await;
+    assert_eq!(
+        case.keys("dataset = 'days' and status = 'ready'").await,
+        ["2024-03-31"]
+    );
+}
+
+/// The hours begin a day late.
+async fn lacking(db: TestDb) -> Case {
+    let text = flow(
         &[
             source("hours", &every("hour", "2024-03-31", "2024-04-01")),
             set("days", &every("day", "2024-03-30", "2024-04-01")),
         ],
         &[job("gather", "{ dataset: hours, chunks: windows }", "days")],
-    ))
-    .await;
+    );
+    let mut case = Case::over(db, &text).await;
     case.plan().await;
+    case
+}
+
+#[tokio::test]
+async fn what_an_input_s_plan_lacks_is_told_and_filled_in_by_a_later_plan() {
+    let case = lacking(TestDb::new().await).await;
     assert_eq!(
         case.keys("dataset = 'days' and status = 'ready'").await,
         ["2024-03-31"]
@@ -272,6 +291,8 @@ async fn today_and_the_day_before_expressions_and_products_are_planned() {
         ["2024-02-01", "2024-01-31"],
         "in the order of the job's inputs"
     );
+    let found: Vec<_> = second.inputs.iter().map(|i| i.mapping.as_deref()).collect();
+    assert_eq!(found, [Some("same_key"), Some("previous")]);
     worker.complete(&items).await;
     worker.beat().await;
     let shares = worker.claim(20).await;

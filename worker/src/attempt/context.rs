@@ -106,6 +106,7 @@ pub(crate) struct InputView {
     pub(crate) bytes: Option<i64>,
     pub(crate) checksum: Option<String>,
     pub(crate) location: Option<String>,
+    pub(crate) mapping: Option<String>,
     pub(crate) bounds: Bounds,
 }
 
@@ -140,6 +141,7 @@ pub(crate) fn view_input(
         bytes: input.bytes,
         checksum: input.checksum.clone(),
         location: input.location.clone(),
+        mapping: input.mapping.clone(),
         bounds: input.bounds.clone(),
     };
     match resolved {

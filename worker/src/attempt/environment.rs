@@ -161,6 +161,7 @@ fn set_input(vars: &mut Variables, prefix: &str, input: &InputView) {
     vars.set(format!("{prefix}_DATASET"), &input.dataset);
     vars.set(format!("{prefix}_CHUNK"), &input.chunk);
     vars.set(format!("{prefix}_GENERATION"), input.generation.to_string());
+    vars.set_some(format!("{prefix}_MAPPING"), input.mapping.clone());
     vars.set_some(format!("{prefix}_PATH"), input.path.clone());
     vars.set_some(format!("{prefix}_URL"), input.url.clone());
     vars.set_some(format!("{prefix}_TABLE"), input.table.clone());

@@ -98,6 +98,7 @@ pub(crate) fn input(dataset: &str, at: Location) -> InputChunk {
         rows: None,
         bytes: None,
         checksum: None,
+        mapping: None,
     }
 }
 
