@@ -47,6 +47,7 @@ pub const API: &[(&str, &str)] = api![
     "lead",
     "sweep",
     "passes",
+    "link",
     "plan",
     "replan",
     "prepare_plans",

@@ -184,7 +184,8 @@ begin
   return greatest(0, least(v_room, 2147483647))::int;
 end $$;
 
--- Published chunks of a data set that its slowest consumer has not taken yet (and was not told to leave);
+-- Published chunks of a data set that its slowest consumer has not taken yet (and was not told to leave).
+-- Counted one for one: a flow file may bound only what every reader takes chunk by chunk;
 -- p_published are published in all.
 create or replace function odf.unconsumed(p_data_set int, p_published bigint) returns bigint
 language plpgsql stable security definer set search_path = odf, pg_temp as $$

@@ -31,7 +31,9 @@ grant execute on function odf.lead(text, interval), odf.resign(bigint), odf.prov
   odf.retry_due(bigint, int), odf.promote(bigint), odf.move_floors(bigint), odf.look_below_floors(bigint),
   odf.fold_progress(bigint), odf.find_stranded(bigint, interval), odf.prune(bigint), odf.watch_space(bigint),
   odf.allot_if_needed(bigint), odf.begin_plan(int), odf.add_chunks(bigint, bigint, jsonb),
-  odf.seal_plan(bigint, bigint, text[]), odf.derive_plan(int), odf.unplanned(), odf.plan_failed(int, text),
+  odf.seal_plan(bigint, bigint, text[]), odf.plan_sides(int), odf.add_edges(bigint, text, bigint[], bigint[]),
+  odf.add_gaps(bigint, int, text, bigint[], text[], boolean[]), odf.seal_linked(bigint, bigint, text[], bigint[]),
+  odf.derive_plan(int), odf.unplanned(), odf.plan_failed(int, text),
   odf.open_replans(bigint), odf.begin_replan(bigint, bigint), odf.prepare_replan(bigint, bigint, jsonb),
   odf.switch_plans(bigint, bigint), odf.fail_replan(bigint, bigint, text, text, boolean)
   to odf_coordinator;

@@ -32,7 +32,9 @@ begin
     from chunk_state c join able using (data_set_id)
    where c.chunk_id = any (p_chunks) and c.status = 'waiting'
      and not exists (select from chunk_edge e join chunk_state i on i.chunk_id = e.input_id
-                      where e.chunk_id = c.chunk_id and (i.status <> 'validated' or i.removed));
+                      where e.chunk_id = c.chunk_id and (i.status <> 'validated' or i.removed))
+     -- An input that no plan has is not ready, whatever the others are.
+     and not exists (select from chunk_gap g where g.chunk_id = c.chunk_id);
   if v_ready is null then
     return 0;
   end if;

@@ -62,6 +62,7 @@ mod smoke;
 mod sweep;
 mod tidy;
 mod transitions;
+mod windows;
 mod worker_drain;
 mod worker_limits;
 mod worker_outage;

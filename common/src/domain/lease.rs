@@ -83,6 +83,9 @@ pub struct InputChunk {
     /// How its file is held against its publication before it is read.
     #[serde(default)]
     pub verify: crate::flow::model::Verify,
+    /// The word of the mapping by which it was found ([`crate::flow::model::Mapping::word`]).
+    #[serde(default)]
+    pub mapping: Option<String>,
 }
 
 /// A leased chunk: the only way to reach work.

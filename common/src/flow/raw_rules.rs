@@ -6,7 +6,7 @@
 use schemars::{Schema, SchemaGenerator, json_schema};
 
 use super::read::{
-    At, Fields, FromNode, Given, Named, Place, Problems, describe, mismatch, plain_key, record,
+    At, Fields, FromNode, Given, Named, Place, Problems, describe, mismatch, record,
 };
 use super::rules::FieldType;
 use super::scalar::{Amount, Digits, FormatWord, SeverityWord, Span, Text, Written};

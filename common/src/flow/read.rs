@@ -319,7 +319,7 @@ macro_rules! record {
 
         impl FromNode for $name {
             fn read(node: &Node, place: &Place, problems: &mut Problems<'_>) -> Option<Self> {
-                let known = [$(plain_key(stringify!($field))),*];
+                let known = [$($crate::flow::read::plain_key(stringify!($field))),*];
                 let fields = Fields::open(node, place, $what, &known, problems)?;
                 Some(Self { $( $field: record!(
                     @$need fields, $field, concat!($($field_doc),*), problems
@@ -328,7 +328,7 @@ macro_rules! record {
 
             fn schema(generator: &mut SchemaGenerator) -> Schema {
                 let mut properties = serde_json::Map::new();
-                let needs = [$((plain_key(stringify!($field)), stringify!($need))),*];
+                let needs = [$(($crate::flow::read::plain_key(stringify!($field)), stringify!($need))),*];
                 let required: Vec<&str> = needs
                     .into_iter()
                     .filter_map(|(key, need)| (need == "required").then_some(key))
@@ -336,7 +336,7 @@ macro_rules! record {
                 $(
                     let doc = concat!($($field_doc),*);
                     let schema = describe(<$type>::schema(generator), doc);
-                    properties.insert(plain_key(stringify!($field)).to_owned(), schema.to_value());
+                    properties.insert($crate::flow::read::plain_key(stringify!($field)).to_owned(), schema.to_value());
                 )*
                 schemars::json_schema!({
                     "type": "object",
@@ -349,10 +349,10 @@ macro_rules! record {
         }
     };
     (@required $fields:ident, $field:ident, $doc:expr, $problems:ident) => {
-        $fields.require(plain_key(stringify!($field)), $doc, $problems)
+        $fields.require($crate::flow::read::plain_key(stringify!($field)), $doc, $problems)
     };
     (@optional $fields:ident, $field:ident, $doc:expr, $problems:ident) => {
-        $fields.take(plain_key(stringify!($field)), $problems)
+        $fields.take($crate::flow::read::plain_key(stringify!($field)), $problems)
     };
 }
 pub(crate) use record;

@@ -342,6 +342,24 @@ words! {
     InputChunks {
         All = "all",
         Same = "same",
+        Windows = "windows",
+        Previous = "previous",
+    }
+}
+words! {
+    /// What becomes of an output window before which its input has none.
+    FirstWindow {
+        Ready = "ready",
+        Wait = "wait",
+        Skip = "skip",
+    }
+}
+words! {
+    /// What becomes of rows outside of all windows.
+    RestRows {
+        Error = "error",
+        Chunk = "chunk",
+        Ignore = "ignore",
     }
 }
 words! {

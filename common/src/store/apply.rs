@@ -9,7 +9,7 @@ use tokio_postgres::types::Type;
 use super::error::Said;
 use super::{ControlDb, StoreError, read};
 use crate::domain::JobSpec;
-use crate::flow::model::{Flow, Job, Mapping, Run};
+use crate::flow::model::{Flow, Job, Run};
 
 /// What `apply` did.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -113,13 +113,7 @@ fn job_row(application: &Application<'_>, name: &str, job: &Job) -> Value {
     let inputs: Vec<Value> = job
         .inputs
         .iter()
-        .map(|input| {
-            let mapping = match input.mapping {
-                Mapping::SameKey => "same_key",
-                Mapping::All => "all",
-            };
-            json!({"dataset": input.dataset, "mapping": mapping})
-        })
+        .map(|input| json!({"dataset": input.dataset, "mapping": input.mapping.word()}))
         .collect();
     json!({
         "name": name, "output": job.output, "depth": application.depths.get(name).copied().unwrap_or(1),

@@ -107,6 +107,7 @@ pub(crate) fn input(dataset: &str, at: Location) -> InputChunk {
         validation: None,
         attempt: None,
         published_by: None,
+        mapping: None,
         verify: Default::default(),
     }
 }

@@ -14,6 +14,7 @@ mod partition;
 mod rule_parts;
 mod text;
 mod variables;
+mod window;
 
 use std::collections::{BTreeMap, HashMap};
 

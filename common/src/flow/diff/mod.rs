@@ -348,15 +348,17 @@ fn job(changes: &mut Changes, name: &str, a: &Job, b: &Job) {
     let mut field = |key: &str, old: String, new: String, effect| {
         changes.field(&path(key), &old, &new, effect);
     };
-    // The chunks of an output are those of its inputs of the same key.
-    let same_key = |job: &Job| -> BTreeSet<String> {
-        let same = job
+    // The chunks of an output follow from those of its inputs, unless it takes them whole.
+    let mapped = |job: &Job| -> BTreeSet<String> {
+        let mapped = job
             .inputs
             .iter()
-            .filter(|input| input.mapping == Mapping::SameKey);
-        same.map(|input| input.dataset.clone()).collect()
+            .filter(|input| input.mapping != Mapping::All);
+        mapped
+            .map(|input| inputs(std::slice::from_ref(input)))
+            .collect()
     };
-    let recut = same_key(a) != same_key(b);
+    let recut = mapped(a) != mapped(b);
     let effect = if recut {
         Effect::NewPlan
     } else {

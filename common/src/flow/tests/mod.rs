@@ -5,6 +5,7 @@ mod rules;
 mod shown;
 mod text;
 mod validation;
+mod windows;
 
 use super::model::*;
 use super::parse_flow;

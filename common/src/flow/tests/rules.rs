@@ -296,7 +296,7 @@ fn partitions() {
         partition => "partition: { command: [«/bin/sh, -c, x] }", "is absolute";
         partition => "partition: { query: «\"\" }", "is empty";
         "end: { at: { connection: db, table: public.e } }" => "end: { at: { connection: db, table: public.e }, «partition: single }", "makes this data set chunk by chunk from \"mid\"";
-        "all: { at: { connection: db, table: public.a } }" => "all: { at: { connection: db, table: public.a }, «partition: { key: id, chunks: 3 } }", "single or a list";
+        "all: { at: { connection: db, table: public.a } }" => "all: { at: { connection: db, table: public.a }, «partition: { key: id, chunks: 3 } }", "single, a list, windows or a product of these";
     }
     let source = "{ at: { connection: db, table: public.t }, partition: { key: id, chunks: 10 } }";
     slips! { errors
@@ -354,7 +354,7 @@ fn jobs() {
         "input: mid" => "input: [mid, «mid]", "stands here twice";
         "input: mid" => "input: «[]", "at least one";
         "input: mid" => "input: [mid, «5]", "jobs.load.input[1] is the number 5";
-        "chunks: all, accept" => "chunks: «some, accept", "one of all and same";
+        "chunks: all, accept" => "chunks: «some, accept", "one of all, same, windows and previous";
         "accept: unvalidated }" => "accept: «anything }", "unvalidated";
         "run: { script: l.sh }" => "run: { script: l.sh }, environments: «both", "one of same and mixed";
         "script: l.sh" => "script: «/bin/sh", "is absolute";
