@@ -4,10 +4,10 @@ use std::fmt;
 use std::path::PathBuf;
 
 use anyhow::Context as _;
-use common::domain::NewChunk;
+use common::domain::{NewChunk, Severity};
 use common::endpoint::{self, SecretString};
 use common::flow::Diagnostic;
-use common::flow::model::{Flow, Mapping, Partition};
+use common::flow::model::{DataSet, Flow, Mapping, Partition};
 use common::secret::SecretSource;
 use common::store::ControlDb;
 use serde::Serialize;
@@ -66,6 +66,8 @@ pub struct DataSetPreview {
     pub examples: Vec<(String, String)>,
     /// What to know.
     pub notes: Vec<String>,
+    /// What is checked before a chunk of it is published.
+    pub checks: Vec<String>,
     /// What promise publishing to it can keep.
     pub effect: Option<&'static str>,
 }
@@ -102,6 +104,7 @@ pub async fn preview(args: &PlanArgs) -> anyhow::Result<PlanReport> {
                 .map(|s| (s.min, s.median, s.max, s.skew)),
             examples: sink.first.iter().chain(&sink.last).map(describe).collect(),
             notes: summary.notes,
+            checks: Vec::new(),
             effect: None,
         });
     }
@@ -155,8 +158,31 @@ fn made(flow: &Flow, job_name: &str, before: &[DataSetPreview]) -> DataSetPrevie
         sizes: None,
         examples: Vec::new(),
         notes,
+        checks: checks_of(set),
         effect: Some(effect),
     }
+}
+
+/// What is checked about a data set that a job makes, a line each.
+fn checks_of(set: &DataSet) -> Vec<String> {
+    let checks = &set.checks;
+    let mut lines = Vec::new();
+    if let Some(format) = &checks.format {
+        lines.push(format!(
+            "{format}: read to its end; rows, bytes and checksum as reported; keys inside the chunk's bounds"
+        ));
+    }
+    lines.extend(checks.validate.iter().map(|rule| match rule.severity {
+        Severity::Fail => rule.check.to_string(),
+        Severity::Warn => format!("{} (warns)", rule.check),
+    }));
+    if let Some(rejects) = &checks.rejects {
+        lines.push(format!("at most {} rows rejected", rejects.max));
+    }
+    if !checks.vouch() {
+        lines.push("nothing: its chunks are published unvalidated".to_owned());
+    }
+    lines
 }
 
 /// A chunk's key and what it covers, in a few words.
@@ -230,6 +256,9 @@ impl fmt::Display for PlanReport {
             }
             for (key, what) in &set.examples {
                 writeln!(f, "  {key}  {what}")?;
+            }
+            for check in &set.checks {
+                writeln!(f, "  checked: {check}")?;
             }
             for note in &set.notes {
                 writeln!(f, "  note: {note}")?;
