@@ -6,11 +6,11 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 use common::calendar::Calendar;
-use common::domain::NewChunk;
+use common::domain::{NewChunk, Severity};
 use common::endpoint::{self, SecretString};
 use common::flow::Diagnostic;
 use common::flow::link::{Figures, Links, Side, calendars, link};
-use common::flow::model::{Flow, Input, Mapping, Partition, Rest};
+use common::flow::model::{DataSet, Flow, Input, Mapping, Partition, Rest};
 use common::secret::SecretSource;
 use common::store::ControlDb;
 use serde::Serialize;
@@ -73,6 +73,8 @@ pub struct DataSetPreview {
     pub inputs: Vec<Figures>,
     /// What to know.
     pub notes: Vec<String>,
+    /// What is checked before a chunk of it is published.
+    pub checks: Vec<String>,
     /// What promise publishing to it can keep.
     pub effect: Option<&'static str>,
 }
@@ -112,6 +114,7 @@ pub async fn preview(args: &PlanArgs) -> anyhow::Result<PlanReport> {
             examples: sink.first.iter().chain(&sink.last).map(describe).collect(),
             inputs: Vec::new(),
             notes: summary.notes,
+            checks: Vec::new(),
             effect: None,
         });
     }
@@ -254,6 +257,7 @@ fn made(
         examples,
         inputs,
         notes,
+        checks: checks_of(set),
         effect: Some(effect),
     }
 }
@@ -273,6 +277,28 @@ fn counted(partition: &Partition) -> Option<u64> {
             .try_fold(1_u64, |all, part| all.checked_mul(part?)),
         _ => None,
     }
+}
+
+/// What is checked about a data set that a job makes, a line each.
+fn checks_of(set: &DataSet) -> Vec<String> {
+    let checks = &set.checks;
+    let mut lines = Vec::new();
+    if let Some(format) = &checks.format {
+        lines.push(format!(
+            "{format}: read to its end; rows, bytes and checksum as reported; keys inside the chunk's bounds"
+        ));
+    }
+    lines.extend(checks.validate.iter().map(|rule| match rule.severity {
+        Severity::Fail => rule.check.to_string(),
+        Severity::Warn => format!("{} (warns)", rule.check),
+    }));
+    if let Some(rejects) = &checks.rejects {
+        lines.push(format!("at most {} rows rejected", rejects.max));
+    }
+    if !checks.vouch() {
+        lines.push("nothing: its chunks are published unvalidated".to_owned());
+    }
+    lines
 }
 
 /// A chunk's key and what it covers, in a few words.
@@ -356,6 +382,9 @@ impl fmt::Display for PlanReport {
             }
             for (key, what) in &set.examples {
                 writeln!(f, "  {key}  {what}")?;
+            }
+            for check in &set.checks {
+                writeln!(f, "  checked: {check}")?;
             }
             for note in &set.notes {
                 writeln!(f, "  note: {note}")?;

@@ -4,7 +4,7 @@ use common::domain::{Bounds, NewChunk};
 
 use super::{Case, every, flow, job, set, source};
 use crate::coordinator_support::Site;
-use crate::harness::{Role, TestDb, TestWorker};
+use crate::harness::{TestDb, TestWorker};
 use crate::replan_support as replan;
 
 fn hours_to_days() -> String {

@@ -134,7 +134,7 @@ pub(super) fn schema(
 }
 
 fn decimal(raw: &RawDecimal, place: &Place, problems: &mut Problems<'_>) -> Option<FieldType> {
-    let size = |at: &At<Digits>| u32::try_from(at.value.0).ok();
+    let size = |at: &At<Digits>| Some(at.value.0);
     match raw.decimal.as_ref()?.value.as_slice() {
         [precision] => Some(FieldType::Decimal {
             precision: size(precision),

@@ -13,8 +13,11 @@ use crate::flow::model::{
 };
 use crate::flow::rules::Checks;
 
+/// Shows a part of what is checked.
+type Shows = fn(&Checks) -> String;
+
 /// What is checked, by key.
-pub(super) const CHECKS: [(&str, fn(&Checks) -> String); 3] = [
+pub(super) const CHECKS: [(&str, Shows); 3] = [
     ("format", |checks| as_json(checks.format.as_ref())),
     ("validate", |checks| {
         as_json(Some(&checks.validate).filter(|rules| !rules.is_empty()))

@@ -122,102 +122,105 @@ fn slip(path: &str, more: &str) -> String {
     problem.to_string()
 }
 
+/// A path, what is wrong beside it, and what must be said.
+const SLIPS: &[(&str, &str, &str)] = &[
+    (
+        CSV,
+        "validate: [{ not_nul: [a] }]",
+        "did you mean \"not_null\"?",
+    ),
+    (
+        CSV,
+        "validate: [{ not_null: [a], unique: [a] }]",
+        "not_null and unique",
+    ),
+    (CSV, "validate: [{ severity: warn }]", "says nothing"),
+    (CSV, "validate: [{ not_null: [] }]", "at least one column"),
+    (CSV, "validate: [{ not_null: [a, a] }]", "stands here twice"),
+    (
+        CSV,
+        "validate: [{ row_count: inputs }]",
+        "did you mean \"input\"?",
+    ),
+    (
+        CSV,
+        "validate: [{ row_count: { input: srk } }]",
+        "no input of the job",
+    ),
+    (
+        CSV,
+        "validate: [{ row_count: { ratio: [1.0, 0.9] } }]",
+        "the lesser first",
+    ),
+    (CSV, "validate: [{ range: { a: {} } }]", "without bounds"),
+    (CSV, "validate: [{ sum: { a: 5 } }]", "{ equals: \"5\" }"),
+    (
+        CSV,
+        "validate: [{ schema: [{ name: a, type: lon }] }]",
+        "did you mean \"long\"?",
+    ),
+    (
+        CSV,
+        "validate: [{ schema: [{ name: a, type: { decimal: [2, 12] } }] }]",
+        "the scale at most",
+    ),
+    (
+        CSV,
+        "validate: [{ accepted: { a: [] } }]",
+        "at least one value",
+    ),
+    (
+        CSV,
+        "validate: [{ freshness: { column: a, within: 2 } }]",
+        "give it a unit",
+    ),
+    (
+        CSV,
+        "validate: [{ sql: { query: \"select true\" } }]",
+        "needs a postgres connection",
+    ),
+    (
+        CSV,
+        "validate: [{ sql: { query: \"select true\", connection: dbx } }]",
+        "no connection \"dbx\"",
+    ),
+    (CSV, "validate: [{ command: [../x] }]", "leads out of it"),
+    (CSV, "validate: [{ command: [] }]", "the command is empty"),
+    (CSV, "rejects: { max: 5 }", "no rule judges single rows"),
+    (
+        CSV,
+        "validate: [{ not_null: [a] }]\n    rejects: { max: 200% }",
+        "a share of them",
+    ),
+    (CSV, "csv: { delimiter: ab }", "one ASCII character"),
+    (
+        CSV,
+        "csv: { delimiter: \"'\", quote: \"'\" }",
+        "are the same",
+    ),
+    (CSV, "format: cvs", "did you mean \"csv\"?"),
+    ("m/{chunk}.csv.bz2", "format: csv", "cannot be read"),
+    (
+        "m/{chunk}.parquet",
+        "csv: { header: false }",
+        "not of format csv",
+    ),
+    (
+        "m/{chunk}.dat",
+        "validate: [{ not_null: [a] }]",
+        "the format is not known",
+    ),
+    (
+        "m/{chunk}.dat",
+        "keep: forever",
+        "nothing checks \"mid\", so job \"load\" will be refused",
+    ),
+    (CSV, "format: none", "nothing checks \"mid\""),
+];
+
 #[test]
 fn slips_are_said_where_they_are() {
-    for (path, more, says) in [
-        (
-            CSV,
-            "validate: [{ not_nul: [a] }]",
-            "did you mean \"not_null\"?",
-        ),
-        (
-            CSV,
-            "validate: [{ not_null: [a], unique: [a] }]",
-            "not_null and unique",
-        ),
-        (CSV, "validate: [{ severity: warn }]", "says nothing"),
-        (CSV, "validate: [{ not_null: [] }]", "at least one column"),
-        (CSV, "validate: [{ not_null: [a, a] }]", "stands here twice"),
-        (
-            CSV,
-            "validate: [{ row_count: inputs }]",
-            "did you mean \"input\"?",
-        ),
-        (
-            CSV,
-            "validate: [{ row_count: { input: srk } }]",
-            "no input of the job",
-        ),
-        (
-            CSV,
-            "validate: [{ row_count: { ratio: [1.0, 0.9] } }]",
-            "the lesser first",
-        ),
-        (CSV, "validate: [{ range: { a: {} } }]", "without bounds"),
-        (CSV, "validate: [{ sum: { a: 5 } }]", "{ equals: \"5\" }"),
-        (
-            CSV,
-            "validate: [{ schema: [{ name: a, type: lon }] }]",
-            "did you mean \"long\"?",
-        ),
-        (
-            CSV,
-            "validate: [{ schema: [{ name: a, type: { decimal: [2, 12] } }] }]",
-            "the scale at most",
-        ),
-        (
-            CSV,
-            "validate: [{ accepted: { a: [] } }]",
-            "at least one value",
-        ),
-        (
-            CSV,
-            "validate: [{ freshness: { column: a, within: 2 } }]",
-            "give it a unit",
-        ),
-        (
-            CSV,
-            "validate: [{ sql: { query: \"select true\" } }]",
-            "needs a postgres connection",
-        ),
-        (
-            CSV,
-            "validate: [{ sql: { query: \"select true\", connection: dbx } }]",
-            "no connection \"dbx\"",
-        ),
-        (CSV, "validate: [{ command: [../x] }]", "leads out of it"),
-        (CSV, "validate: [{ command: [] }]", "the command is empty"),
-        (CSV, "rejects: { max: 5 }", "no rule judges single rows"),
-        (
-            CSV,
-            "validate: [{ not_null: [a] }]\n    rejects: { max: 200% }",
-            "a share of them",
-        ),
-        (CSV, "csv: { delimiter: ab }", "one ASCII character"),
-        (
-            CSV,
-            "csv: { delimiter: \"'\", quote: \"'\" }",
-            "are the same",
-        ),
-        (CSV, "format: cvs", "did you mean \"csv\"?"),
-        ("m/{chunk}.csv.bz2", "format: csv", "cannot be read"),
-        (
-            "m/{chunk}.parquet",
-            "csv: { header: false }",
-            "not of format csv",
-        ),
-        (
-            "m/{chunk}.dat",
-            "validate: [{ not_null: [a] }]",
-            "the format is not known",
-        ),
-        (
-            "m/{chunk}.dat",
-            "keep: forever",
-            "nothing checks \"mid\", so job \"load\" will be refused",
-        ),
-        (CSV, "format: none", "nothing checks \"mid\""),
-    ] {
+    for (path, more, says) in SLIPS {
         let printed = slip(path, more);
         assert!(
             printed.contains(says),

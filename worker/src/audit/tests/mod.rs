@@ -2,6 +2,7 @@
 
 mod attacks;
 mod formats;
+mod oracle;
 mod probes;
 mod taken_out;
 
