@@ -20,7 +20,7 @@ clean-demo: demo-stop ## the same, and remove what the demo wrote
 test: ## build, then all tests on the one installed PostgreSQL
 	@scripts/test.sh
 
-test-more: ## the tests on PostgreSQL 15 to 18, the long ones, and a demo on each
+test-more: ## the integration tests and a demo on PostgreSQL 15 to 18, longer random walks
 	@scripts/test-more.sh
 
 lint: ## formatting, lints, documentation

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# The tests that depend on the server, the long runs among them, and a small demo, against a real
-# server on each major from 15 to 18. Majors that are not installed are unpacked below target/pg.
+# All integration tests and a small demo against a real server on each major from 15 to 18; on the
+# installed one, where 'make test' has just run everything, only what depends on the server and longer
+# random walks. Majors that are not installed are unpacked below target/pg.
 #   scripts/test-more.sh          all majors
 #   scripts/test-more.sh 17 18    these
 set -euo pipefail
@@ -26,16 +27,20 @@ bin_of() {
   fi
 }
 
-# What can depend on the server's major: the protocol, installing, splitting, and a demo. Plans of
-# functions are asserted by 'make test' alone, on the major that they were measured on.
-subjects=(smoke:: register:: claim:: settle:: reconcile:: sweep:: limits:: floor:: plan:: requests:: roles::
-  transitions:: cut_after_commit:: clock:: coordinator_init::)
+# What depends on the server most: the protocol, installing, splitting.
+subjects=(smoke:: register:: claim:: settle:: reconcile:: sweep:: limits:: allot:: floor:: plan:: requests:: roles::
+  transitions:: cut_after_commit:: clock:: coordinator_init:: model::)
 
 for major in "${majors[@]}"; do
   bin=$(bin_of "$major")
   echo "== PostgreSQL $major ($bin)"
   started=$SECONDS
-  ODF_PG_BIN=$bin ODF_TEST_LONG=1 cargo test --locked --quiet --test it -- "${subjects[@]}"
+  if [[ $bin == "$installed" ]]; then
+    ODF_PG_BIN=$bin ODF_STEPS=1000 cargo test --locked --quiet --test it -- "${subjects[@]}"
+  else
+    ODF_PG_BIN=$bin cargo test --locked --quiet --test it
+  fi
+  tests=$SECONDS
   CHUNKS=200 SF=0.01 ODF_PG_BIN=$bin "${CARGO_TARGET_DIR:-target}/debug/examples/demo"
-  echo "== PostgreSQL $major: $((SECONDS - started)) s"
+  echo "== PostgreSQL $major: tests $((tests - started)) s, demo $((SECONDS - tests)) s"
 done

@@ -57,6 +57,66 @@ async fn try_ask(url: &str, query: &str) -> Result<String, tokio_postgres::Error
     }
 }
 
+/// As [`try_ask`], over the server's socket.
+async fn ask_by_socket(pg: &PrivatePg, query: &str) -> Result<String, tokio_postgres::Error> {
+    let folder = pg.socket_folder().unwrap();
+    let by_tcp: tokio_postgres::Config = pg.url("postgres").parse().unwrap();
+    let password = by_tcp.get_password().map(<[u8]>::to_vec);
+    let mut config = tokio_postgres::Config::new();
+    config.host_path(folder).port(pg.port()).user(SUPERUSER);
+    config.dbname("postgres").password(password.unwrap());
+    let (client, connection) = config.connect(NoTls).await?;
+    tokio::select! {
+        row = client.query_one(query, &[]) => Ok(row?.get(0)),
+        ended = connection => Err(ended.unwrap_err()),
+    }
+}
+
+#[tokio::test]
+async fn it_listens_on_a_socket_that_is_its_users_alone() {
+    let (root, data) = place();
+    let by = "SELECT coalesce(inet_server_addr()::text, 'socket')";
+    let pg = start(quick(&data)).await.unwrap();
+    assert_eq!(ask_by_socket(&pg, by).await.unwrap(), "socket");
+    assert_eq!(ask(&pg, "postgres", by).await, "127.0.0.1/32");
+    let folder = pg.socket_folder().unwrap();
+    assert_eq!(
+        folder,
+        fs::canonicalize(root.path()).unwrap().join("data.socket")
+    );
+    let meta = fs::metadata(&folder).unwrap();
+    assert_eq!(meta.permissions().mode() & 0o777, 0o700);
+    assert_eq!(meta.uid(), fs::metadata(&data).unwrap().uid());
+    let reused = start(quick(&data)).await.unwrap();
+    assert!(reused.is_reused());
+    assert_eq!(reused.socket_folder(), Some(folder));
+    pg.stop(StopMode::Fast).await.unwrap();
+
+    // Too deep for a socket's path: a short folder elsewhere, for this cluster alone.
+    let deep = root.path().join("d".repeat(120)).join("data");
+    let pg = start(Settings {
+        lifetime: Lifetime::Throwaway,
+        ..quick(&deep)
+    })
+    .await
+    .unwrap();
+    let short = pg.socket_folder().unwrap();
+    assert!(!short.starts_with(root.path()), "{short:?}");
+    assert_eq!(ask_by_socket(&pg, by).await.unwrap(), "socket");
+    pg.stop(StopMode::Fast).await.unwrap();
+    assert!(!short.exists(), "thrown away with the rest");
+
+    // A folder that is somebody else's is not used: TCP alone.
+    fs::create_dir_all(deep.parent().unwrap()).unwrap();
+    fs::create_dir(&short).unwrap();
+    fs::set_permissions(&short, fs::Permissions::from_mode(0o777)).unwrap();
+    let pg = start(quick(&deep)).await.unwrap();
+    assert_eq!(pg.socket_folder(), None);
+    assert_eq!(ask(&pg, "postgres", by).await, "127.0.0.1/32");
+    pg.stop(StopMode::Fast).await.unwrap();
+    fs::remove_dir_all(&short).unwrap();
+}
+
 fn alive(pid: i32) -> bool {
     let ps = Command::new("ps")
         .args(["-o", "stat=", "-p", &pid.to_string()])
@@ -122,6 +182,7 @@ async fn a_new_server_is_private_and_stops() {
         "data.log",
         "data.password",
         "data.port",
+        "data.socket",
     ];
     assert_eq!(
         names_in(root.path()),

@@ -110,6 +110,15 @@ pub async fn dev(
     settings.dir = made(&settings.dir)?;
     let _alone = alone_in(&settings.dir)?;
     let (server, urls) = database(&settings.dir, settings.pg_bin.clone()).await?;
+    let socket = server.socket_folder();
+    tracing::info!(
+        "PostgreSQL listens on 127.0.0.1:{}{}",
+        server.port(),
+        socket.map_or_else(String::new, |folder| format!(
+            " and on the socket in {}",
+            folder.display()
+        ))
+    );
     let outcome = match Workers::start(&settings, &urls) {
         Ok(workers) => {
             ready(&urls);

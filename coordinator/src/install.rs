@@ -28,6 +28,7 @@ macro_rules! api {
 pub const API: &[(&str, &str)] = api![
     "clock",
     "epoch",
+    "read_committed",
     "log_event",
     "count_states",
     "session_of",
@@ -49,7 +50,11 @@ pub const API: &[(&str, &str)] = api![
     "lead",
     "sweep",
     "passes",
+    "link",
     "plan",
+    "replan",
+    "prepare_plans",
+    "switch_plans",
     "apply_flow",
     "operate",
     "select_chunks",
@@ -151,7 +156,8 @@ pub async fn install(url: &str) -> Result<Installed, InstallError> {
     // Our own client first: it says best what is wrong with a url, a server or a login.
     let session = endpoint::connect(&SecretString::from(url.to_owned()), &settings).await?;
     session.close().await;
-    let options: PgConnectOptions = url.parse().map_err(InstallError::Database)?;
+    let options: PgConnectOptions =
+        crate::read::url::parsed(url)?.map_err(InstallError::Database)?;
     let mut connection = options
         .application_name("odf-init")
         .disable_statement_logging()

@@ -11,7 +11,7 @@ use common::store::{ControlDb, StoreError};
 
 use crate::install::API_VERSION;
 use crate::leader::{self, Election, TIME_TO_LIVE};
-use crate::loops::{planning, start, sweep, upkeep};
+use crate::loops::{planning, replanning, start, sweep, upkeep};
 use crate::planner::Planner;
 
 /// The most sessions that the short loops use at once.
@@ -51,7 +51,15 @@ pub async fn serve(settings: ServeSettings, shutdown: Shutdown) -> anyhow::Resul
     let mut supervisor = Supervisor::new(shutdown).with_grace(Duration::from_secs(20));
     supervisor.spawn_loop("election", every, election);
     let planner = Planner::new(SecretSource::from_process(), settings.script_dir);
-    let patient = ControlDb::patient(settings.url, planning::SESSIONS, &application_name)?;
+    let sessions = planning::SESSIONS + replanning::SESSIONS;
+    let patient = ControlDb::patient(settings.url, sessions, &application_name)?;
+    start(
+        &mut supervisor,
+        &leader,
+        "replan",
+        scaled(replanning::INTERVAL),
+        replanning::Replanning::new(planner.clone(), patient.clone()),
+    );
     start(
         &mut supervisor,
         &leader,

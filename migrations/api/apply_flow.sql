@@ -11,6 +11,7 @@ declare
   v_back int[];
   v_reset boolean := coalesce((p_flow ->> 'reset_limits')::boolean, false);
 begin
+  perform odf.demand_read_committed();
   perform pg_advisory_xact_lock(hashtext('odf.apply'), hashtext(p_flow ->> 'name'));
   perform odf.hold_rights();
   insert into flow (name) values (p_flow ->> 'name') on conflict (name) do nothing;
@@ -52,7 +53,12 @@ begin
   update data_set set retired = true where flow_id = v_flow.flow_id and not v_model -> 'datasets' ? name and not retired;
   -- What is being split now was begun under the old declaration: its writer is refused and begins again.
   perform odf.discard_plan(p.plan_id) from plan p join data_set d using (data_set_id)
-    where d.flow_id = v_flow.flow_id and p.state = 'writing';
+    where d.flow_id = v_flow.flow_id and p.state = 'writing' and not exists (select from replan_plan x where x.plan_id = p.plan_id);
+  perform odf.end_replan(r.replan_id, 'failed', 'the flow was applied anew before the new plan took force',
+      'The plan in force stays. Ask again: coordinator replan ' || d.name, true)
+    from replan r join data_set d using (data_set_id) where d.flow_id = v_flow.flow_id and r.state in ('asked', 'prepared', 'confirmed');
+  update lane n set replan_id = null from job j
+   where j.job_id = n.job_id and j.flow_id = v_flow.flow_id and n.replan_id is not null;
 
   v_back := array(select data_set_id from job where flow_id = v_flow.flow_id and retired and v_model -> 'jobs' ? name);
   -- All of them first, so that two jobs may change places; each that stays comes back below.
@@ -115,10 +121,11 @@ begin
   for x in
     select d.name from data_set d
      where d.flow_id = p_flow_id and d.plan_id is not null and v_sets ? d.name
-       and coalesce(v_sets -> d.name -> 'partition', 'null') <> coalesce(d.spec -> 'partition', 'null')
+       and coalesce(v_sets -> d.name -> 'partition', 'null') = 'null' and coalesce(d.spec -> 'partition', 'null') <> 'null'
      order by d.name
   loop
-    return format('data set %s is already cut into chunks and the new file cuts it differently', quote_literal(x.name));
+    -- Another partition is taken over: the plan in force stays until 'coordinator replan'. None at all is not.
+    return format('data set %s is already cut into chunks and the new file has no partition for it', quote_literal(x.name));
   end loop;
   for x in
     select d.name, exists (select from lease l where l.data_set_id = d.data_set_id) as running,

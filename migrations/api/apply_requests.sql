@@ -10,6 +10,7 @@ declare
   v_below bigint[];
   v_whole int[] := odf.sets_read_whole(p_chunks);
 begin
+  perform odf.demand_read_committed();
   select array_agg(distinct r.chunk_id) into v_ids
     from chunk_request r
    where (p_chunks is null or r.chunk_id = any (p_chunks))

@@ -2,7 +2,7 @@
 -- written; a request row is queued for each chunk and all of a statement are applied set-wise.
 create or replace view odf.chunk as
   select f.name as flow, d.name as dataset, c.key, d.name || '/' || c.key as name,
-         odf.shown_status(c.chunk_id, s.status) as status, c.ordinal, s.attempt_no as attempts, s.charged, s.generation,
+         odf.shown_status(c.chunk_id, s.status) as status, c.ordinal, s.attempt_no - c.attempt_base as attempts, s.charged, s.generation,
          s.rows_out as rows, s.bytes_out as bytes, s.reason, s.retry_at, s.changed_at, c.bounds, c.chunk_id,
          s.stale_since, s.hold_until
     from odf.data_set d
@@ -16,6 +16,7 @@ language plpgsql security definer set search_path = odf, pg_temp as $$
 declare
   s chunk_state;
 begin
+  perform odf.demand_read_committed();
   if new.status is not distinct from old.status and new.reason is not distinct from old.reason then
     return new;
   end if;

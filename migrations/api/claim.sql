@@ -38,7 +38,7 @@ begin
   for l in
     select a.lane_id, a.slots, n.floor_seq, n.job_id, d.buffer_chunks, d.buffer_bytes
       from allotment a join lane n using (lane_id) join job j using (job_id) join data_set d using (data_set_id)
-     where a.session_id = p_session and a.slots > 0 and not n.paused and n.blocked is null
+     where a.session_id = p_session and a.slots > 0 and not n.paused and n.blocked is null and n.replan_id is null
      order by n.priority desc, n.depth desc, n.lane_id
   loop
     exit when v_left <= 0;
@@ -108,19 +108,23 @@ begin
   v_whole := odf.fan_in_complete(v_job);
   v_mark := odf.fan_in_mark(v_job);
   v_asked := exists (select from chunk_request where request_id > 0);
-  -- Rows whose chunk has moved on (held, cancelled, claimed by way of another row) are dropped.
-  v_stale := array(
-    select t.seq from unnest(p_seqs, p_ids, p_attempts) as t(seq, chunk_id, attempt)
-     where not exists (select from chunk_state c where c.chunk_id = t.chunk_id and c.status = 'ready' and c.attempt_no + 1 = t.attempt)
-        or exists (select from lease l where l.chunk_id = t.chunk_id));
   -- Own rows, then inputs, are locked against resubmit, hold and cancel. LIMIT stands above the locks
   -- and alone in its statement: on the inner side of a join it would lock more rows.
   v_own := array(
     select c.chunk_id from chunk_state c
+      -- As NOT EXISTS it may become an anti-join with all of lease, dead rows under a held snapshot included.
+      left join lateral (select true as there from lease l where l.chunk_id = c.chunk_id limit 1) l on true
      where c.chunk_id = any (p_ids) and c.status = 'ready'
-       and c.attempt_no + 1 = p_attempts[array_position(p_ids, c.chunk_id)]
-       and not exists (select from lease l where l.chunk_id = c.chunk_id)
+       and c.attempt_no + 1 = p_attempts[array_position(p_ids, c.chunk_id)] and l.there is null
      order by array_position(p_ids, c.chunk_id) limit p_room for share of c skip locked);
+  -- Rows whose chunk has moved on (held, cancelled, claimed by way of another row) are dropped. One look
+  -- by index for each: as EXISTS on both sides of OR, newer servers hash the whole tables.
+  v_stale := array(
+    select t.seq from unnest(p_seqs, p_ids, p_attempts) as t(seq, chunk_id, attempt)
+      left join lateral (select true as there from chunk_state c
+                          where c.chunk_id = t.chunk_id and c.status = 'ready' and c.attempt_no + 1 = t.attempt limit 1) c on true
+      left join lateral (select true as there from lease l where l.chunk_id = t.chunk_id limit 1) l on true
+     where not t.chunk_id = any (v_own) and (c.there is null or l.there));
   v_inputs := array(select distinct input_id from chunk_edge where chunk_id = any (v_own));
   v_inputs := array(select chunk_id from chunk_state where chunk_id = any (v_inputs) order by chunk_id for share skip locked);
   v_own := array(
@@ -190,7 +194,8 @@ begin
   return greatest(0, least(v_room, 2147483647))::int;
 end $$;
 
--- Published chunks of a data set that its slowest consumer has not taken yet (and was not told to leave);
+-- Published chunks of a data set that its slowest consumer has not taken yet (and was not told to leave).
+-- Counted one for one: a flow file may bound only what every reader takes chunk by chunk;
 -- p_published are published in all.
 create or replace function odf.unconsumed(p_data_set int, p_published bigint) returns bigint
 language plpgsql stable security definer set search_path = odf, pg_temp as $$
@@ -202,11 +207,12 @@ begin
      where i.data_set_id = p_data_set and i.mapping = 'same_key' and not j.retired), 0);
 end $$;
 
--- For inputs taken whole: how often chunks of each were published, so that a later publication shows.
+-- For inputs taken whole: how often chunks of each were published, so that a later publication shows. Never
+-- falls: what left with an old plan stays counted, and a new plan counts one.
 create or replace function odf.fan_in_mark(p_job int) returns bigint[]
 language plpgsql security definer set search_path = odf, pg_temp as $$
 begin
   return array(
-    select coalesce((select sum(generations) from progress_now p where p.data_set_id = i.data_set_id), 0)::bigint
-      from job_input i where i.job_id = p_job and i.mapping = 'all' order by i.position);
+    select (d.mark_base + coalesce((select sum(generations) from progress_now p where p.data_set_id = i.data_set_id), 0))::bigint
+      from job_input i join data_set d using (data_set_id) where i.job_id = p_job and i.mapping = 'all' order by i.position);
 end $$;

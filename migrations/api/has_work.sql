@@ -16,6 +16,17 @@ begin
        and exists (select from ready r where r.lane_id = a.lane_id and r.seq >= l.floor_seq));
 end $$;
 
+-- What a worker with free slots asks every second between its polls: whether a claim would probably find
+-- something now. Reads only: no row is locked, no transaction number drawn and nothing written, so that
+-- a fleet that idles at a limit of zero costs a few index lookups a worker and second.
+create or replace function odf.look(p_session bigint, p_key bytea) returns boolean
+language plpgsql security definer set search_path = odf, pg_temp set enable_seqscan = off set jit = off as $$
+declare
+  s worker_session := odf.session_of(p_session, p_key, false);
+begin
+  return s.state = 'active' and odf.has_work(p_session);
+end $$;
+
 -- Whether a new allotment would probably give this session a right: a lane that it may serve has rows,
 -- it has fewer rights there than slots, and every pool of the lane has room beside all rights and leases.
 create or replace function odf.wants_allotment(p_session bigint) returns boolean
@@ -29,7 +40,7 @@ begin
     from worker_session s join worker w using (worker_id) where s.session_id = p_session;
   return exists (
     select from lane l
-     where not l.paused and l.blocked is null and l.labels <@ v_labels
+     where not l.paused and l.blocked is null and l.replan_id is null and l.labels <@ v_labels
        and v_slots > coalesce((select a.slots from allotment a where a.session_id = p_session and a.lane_id = l.lane_id), 0)
        and exists (select from ready r where r.lane_id = l.lane_id and r.seq >= l.floor_seq)
        and not exists (select from lane_pool m join pool p using (pool_id)

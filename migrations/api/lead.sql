@@ -34,6 +34,7 @@ end $$;
 create or replace function odf.prove_term(p_term bigint) returns void
 language plpgsql security definer set search_path = odf, pg_temp as $$
 begin
+  perform odf.demand_read_committed();
   -- No protocol write may be lost in a crash after it was answered, whatever the server's default is.
   if current_setting('synchronous_commit') = 'off' then
     perform set_config('synchronous_commit', 'on', true);

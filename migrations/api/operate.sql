@@ -47,13 +47,14 @@ end $$;
 create or replace function odf.scale(p_pool text, p_change text, p_reason text, p_at_once boolean default false) returns jsonb
 language plpgsql security definer set search_path = odf, pg_temp as $$
 declare
-  p pool := odf.find_pool(p_pool);
+  p pool;
   v_old int;
   v_new int;
   v_running int;
   v_stopped int := 0;
 begin
   perform odf.hold_rights();
+  p := odf.find_pool(p_pool);
   select * into p from pool where pool_id = p.pool_id for update;
   v_old := case when p.operator_set then p.operator_limit else p.file_limit end;
   v_new := odf.new_limit(v_old, p_change);
@@ -94,11 +95,15 @@ end $$;
 create or replace function odf.scale_worker(p_worker text, p_change text, p_reason text) returns jsonb
 language plpgsql security definer set search_path = odf, pg_temp as $$
 declare
-  w worker := odf.find_worker(p_worker);
-  v_started int := (select slots from worker_session where worker_id = w.worker_id order by session_id desc limit 1);
-  v_new int := odf.new_limit(coalesce(w.slots_limit, v_started), p_change);
+  w worker;
+  v_started int;
+  v_new int;
 begin
   perform odf.hold_rights();
+  -- Read now and not before: of two changes such as +5 at once each must count.
+  w := odf.find_worker(p_worker);
+  v_started := (select slots from worker_session where worker_id = w.worker_id order by session_id desc limit 1);
+  v_new := odf.new_limit(coalesce(w.slots_limit, v_started), p_change);
   update worker set slots_limit = v_new, reason = p_reason, changed_by = session_user where worker_id = w.worker_id;
   perform odf.log_event('worker.scaled', w.name, format('%s -> %s slots%s', coalesce(w.slots_limit, v_started),
     coalesce(v_new::text, 'its own'), coalesce(' (' || p_reason || ')', '')));
@@ -109,9 +114,10 @@ end $$;
 create or replace function odf.drain_worker(p_worker text, p_on boolean, p_reason text) returns jsonb
 language plpgsql security definer set search_path = odf, pg_temp as $$
 declare
-  w worker := odf.find_worker(p_worker);
+  w worker;
 begin
   perform odf.hold_rights();
+  w := odf.find_worker(p_worker);
   update worker set draining = p_on, reason = p_reason, changed_by = session_user where worker_id = w.worker_id;
   perform odf.log_event(case when p_on then 'worker.draining' else 'worker.resumed' end, w.name, coalesce(p_reason, ''));
   perform odf.allot();

@@ -20,6 +20,9 @@ begin
     when no_data_found then
       raise exception 'no chunk named %', quote_literal(p_name) using errcode = 'OD010',
         hint = case when exists (select from data_set where name = v_set and not retired)
+                       and not exists (select from data_set where name = v_set and not retired and plan_id is not null)
+                    then format('Data set %s is not cut into chunks yet: that is done while a coordinator runs (coordinator serve).', v_set)
+                    when exists (select from data_set where name = v_set and not retired)
                     then format('Data set %s has chunks such as %s.', v_set,
                            (select min(v_set || '/' || k.key) from (select k.key from data_chunk k join data_set d on d.plan_id = k.plan_id
                               where d.name = v_set and not d.retired order by k.ordinal limit 1) k))

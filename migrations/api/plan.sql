@@ -8,13 +8,14 @@ declare
   v_left bigint;
   v_plan bigint;
 begin
+  perform odf.demand_read_committed();
   select * into d from data_set where data_set_id = p_data_set and not retired for update;
   if not found then
     raise exception 'no data set %', p_data_set using errcode = 'OD010';
   end if;
   if d.plan_id is not null then
     raise exception 'data set % has a sealed plan', d.name
-      using errcode = 'OD011', hint = 'A sealed plan is never recomputed: its chunks are what was and will be moved.';
+      using errcode = 'OD011', hint = 'A sealed plan is never recomputed; another one replaces it: coordinator replan ' || d.name;
   end if;
   -- Locked, so that a batch of the interrupted writer is in before its chunks are deleted, or refused.
   select plan_id into v_left from plan where data_set_id = p_data_set and state = 'writing' for update;
@@ -37,6 +38,8 @@ begin
   -- Locked, so that a batch under way is in before the chunks are deleted, or is refused.
   select data_set_id into v_set from plan where plan_id = p_plan and state = 'writing' for update;
   if found then
+    delete from chunk_edge where chunk_id in (select chunk_id from data_chunk where plan_id = p_plan);
+    delete from chunk_gap where plan_id = p_plan;
     delete from data_chunk where plan_id = p_plan;
     delete from plan where plan_id = p_plan;
     perform odf.log_event('plan.discarded', (select name from data_set where data_set_id = v_set), 'an unsealed plan was discarded');
@@ -49,16 +52,26 @@ language plpgsql security definer set search_path = odf, pg_temp as $$
 declare
   v_set int;
   v_n bigint;
+  v_old bigint;
+  v_numbered boolean;
 begin
+  perform odf.demand_read_committed();
   select data_set_id into v_set from plan where plan_id = p_plan and state = 'writing' for key share;
   if not found then
     raise exception 'plan % is not being written any more', p_plan
       using errcode = 'OD012', hint = 'Another coordinator took the split over, or its flow was applied anew.';
   end if;
-  insert into data_chunk (plan_id, data_set_id, ordinal, key, bounds, est_rows, est_bytes)
+  -- Where a plan is in force this one is to replace it: what equals a chunk of that one is kept. A made
+  -- data set whose paths are numbered keeps only those whose number stays (see derive_prepared).
+  select plan_id, coalesce(spec #>> '{at,path}', '') like '%{ordinal}%' and exists (select from job j where j.data_set_id = v_set and not j.retired)
+    into v_old, v_numbered from data_set where data_set_id = v_set;
+  insert into data_chunk (plan_id, data_set_id, ordinal, key, bounds, est_rows, est_bytes, kept_id)
   select p_plan, v_set, p_after + b.n, b.item ->> 'key', b.item -> 'bounds',
-         (b.item ->> 'est_rows')::bigint, (b.item ->> 'est_bytes')::bigint
-    from jsonb_array_elements(p_batch) with ordinality as b(item, n) order by b.n;
+         (b.item ->> 'est_rows')::bigint, (b.item ->> 'est_bytes')::bigint, o.chunk_id
+    from jsonb_array_elements(p_batch) with ordinality as b(item, n)
+    left join data_chunk o on o.plan_id = v_old and o.key = b.item ->> 'key' and o.bounds = b.item -> 'bounds'
+                          and (not v_numbered or o.ordinal = p_after + b.n)
+   order by b.n;
   get diagnostics v_n = row_count;
   return v_n;
 exception when unique_violation then
@@ -78,6 +91,7 @@ declare
   v_digest text;
   v_made boolean;
 begin
+  perform odf.demand_read_committed();
   -- First the data set, then the plan, as begin_plan and apply_flow.
   perform from data_set where data_set_id = (select data_set_id from plan where plan_id = p_plan) for update;
   select * into p from plan where plan_id = p_plan and state = 'writing' for update;
@@ -103,6 +117,7 @@ begin
     -- The protocol's plans must not wait for autovacuum to learn that these tables have grown.
     analyze data_chunk, chunk_state, chunk_edge;
   end if;
+  perform odf.fill_gaps(p.data_set_id);
   perform odf.log_event('plan.sealed', (select name from data_set where data_set_id = p.data_set_id), format('%s chunks', p_chunks));
 end $$;
 
@@ -117,12 +132,22 @@ declare
   v_n bigint;
   v_missing record;
 begin
+  perform odf.demand_read_committed();
   select * into d from data_set where data_set_id = p_data_set for update;
   if d.plan_id is not null then
     return true;
   end if;
   select job_id into v_job from job where data_set_id = p_data_set and not retired;
-  if not found or exists (select from job_input i join data_set x using (data_set_id) where i.job_id = v_job and x.plan_id is null) then
+  if not found then
+    return false;
+  end if;
+  -- Locked, so that no new plan of an input takes force between this look at it and the edges to it.
+  perform from data_set where data_set_id in (select i.data_set_id from job_input i where i.job_id = v_job) order by data_set_id for share;
+  if exists (select from job_input i join data_set x using (data_set_id) where i.job_id = v_job and x.plan_id is null) then
+    return false;
+  end if;
+  if exists (select from job_input i where i.job_id = v_job and i.mapping not in ('same_key', 'all')) then
+    -- Its edges are drawn by the coordinator: odf.seal_linked.
     return false;
   end if;
   select x.plan_id into v_first from job_input i join data_set x using (data_set_id)
@@ -161,18 +186,22 @@ begin
   return true;
 end $$;
 
--- Data sets without a plan, sources first: [{data_set_id, flow, name, source, spec, connections}, ...].
+-- Data sets without a plan, sources first: [{data_set_id, flow, name, split, linked, spec, connection}, ...].
+-- One whose edges are drawn from its inputs' plans is not among them before these are sealed.
 create or replace function odf.unplanned() returns jsonb
 language plpgsql security definer set search_path = odf, pg_temp as $$
 begin
   return (
     select coalesce(jsonb_agg(jsonb_build_object('data_set_id', d.data_set_id, 'flow', f.name, 'name', d.name,
              'split', d.spec -> 'partition' is not null and d.spec -> 'partition' <> 'null'::jsonb,
-             'spec', d.spec, 'connection', v.model -> 'connections' -> (d.spec #>> '{at,connection}'))
+             'linked', l.linked, 'spec', d.spec, 'connection', v.model -> 'connections' -> (d.spec #>> '{at,connection}'))
              order by coalesce((select l.depth from job j join lane l using (job_id) where j.data_set_id = d.data_set_id and not j.retired), -1), d.data_set_id), '[]')
       from data_set d join flow f using (flow_id)
       join flow_version v on v.flow_id = f.flow_id and v.version = f.current_version
-     where d.plan_id is null and not d.retired);
+      cross join lateral (
+        select exists (select from job j join job_input i using (job_id)
+                        where j.data_set_id = d.data_set_id and not j.retired and i.mapping not in ('same_key', 'all')) as linked) l
+     where d.plan_id is null and not d.retired and (not l.linked or odf.plan_sides(d.data_set_id) is not null));
 end $$;
 
 create or replace function odf.plan_failed(p_data_set int, p_error text) returns void

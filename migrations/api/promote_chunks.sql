@@ -7,6 +7,7 @@ declare
   v_ready bigint[];
   v_gone bigint[];
 begin
+  perform odf.demand_read_committed();
   perform from chunk_state where chunk_id = any (p_chunks) and status = 'waiting' order by chunk_id for no key update;
   if not found then
     return 0;
@@ -34,7 +35,9 @@ begin
                       where e.chunk_id = c.chunk_id
                         and (i.status <> 'validated' or i.removed
                              -- Asked for again, and about to be: its consumer waits for the new generation.
-                             or exists (select from chunk_request r where r.chunk_id = i.chunk_id and r.verb = 'resubmit')));
+                             or exists (select from chunk_request r where r.chunk_id = i.chunk_id and r.verb = 'resubmit')))
+     -- An input that no plan has is not ready, whatever the others are.
+     and not exists (select from chunk_gap g where g.chunk_id = c.chunk_id);
   if v_ready is null then
     return 0;
   end if;

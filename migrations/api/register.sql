@@ -7,10 +7,13 @@ declare
   v_now timestamptz := odf.clock();
   v_name text := p_hello ->> 'name';
   v_protocol int := (p_hello ->> 'protocol')::int;
+  c_most_slots constant int := 10000;
+  v_slots numeric := (p_hello ->> 'slots')::numeric;
   v_worker worker;
   v_other worker_session;
   v_session bigint;
 begin
+  perform odf.demand_read_committed();
   if v_protocol is distinct from c_protocol then
     raise exception 'this worker speaks protocol %, the control database protocol %', v_protocol, c_protocol
       using errcode = 'OD003',
@@ -21,6 +24,10 @@ begin
   if v_name is null or v_name !~ '^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$' then
     raise exception 'worker name % is not usable', coalesce(quote_literal(v_name), 'NULL')
       using errcode = 'OD002', hint = 'Use 1 to 63 letters, digits, dots, dashes or underscores, starting with a letter or digit.';
+  end if;
+  if v_slots is null or v_slots < 0 or v_slots > c_most_slots or v_slots <> trunc(v_slots) then
+    raise exception 'a worker has 0 to % slots, found %', c_most_slots, coalesce(v_slots::text, 'NULL')
+      using errcode = 'OD002', hint = format('Start it with --slots %s or fewer; a machine that can do more runs several workers.', c_most_slots);
   end if;
   perform odf.hold_rights();
   insert into worker (name) values (v_name) on conflict (name) do nothing;
@@ -40,7 +47,7 @@ begin
   end if;
   insert into worker_session (worker_id, key_sha256, host, machine_id, pid, version, protocol, slots, labels, beat_at, started_at)
   values (v_worker.worker_id, decode(p_hello ->> 'key_sha256', 'hex'), p_hello ->> 'host', p_hello ->> 'machine_id',
-          (p_hello ->> 'pid')::int, p_hello ->> 'version', v_protocol, (p_hello ->> 'slots')::int,
+          (p_hello ->> 'pid')::int, p_hello ->> 'version', v_protocol, v_slots::int,
           array(select jsonb_array_elements_text(coalesce(p_hello -> 'labels', '[]'))), v_now, v_now)
   returning session_id into v_session;
   -- A fresh start takes back a drain that was asked of the process before it.

@@ -18,6 +18,7 @@ declare
   v_readers bigint[];
   v_answer jsonb;
 begin
+  perform odf.demand_read_committed();
   if p_verb not in ('resubmit', 'held', 'cancelled') then
     raise exception 'only resubmit, held and cancelled can be asked for, found %', quote_literal(p_verb) using errcode = 'OD002';
   end if;
@@ -26,10 +27,6 @@ begin
   end if;
   if v_until <= v_now then
     raise exception 'the hold would be over before it began: until % was asked for at %', v_until, v_now using errcode = 'OD002';
-  end if;
-  if current_setting('transaction_isolation') <> 'read committed' then
-    raise exception 'transaction isolation is %, read committed was expected', current_setting('transaction_isolation')
-      using errcode = 'OD002', hint = 'Call odf functions outside a transaction of your own.';
   end if;
   v_ids := array(select distinct c from jsonb_array_elements(p_selectors) s cross join lateral odf.select_chunks(s) c);
   v_levels := array_fill(0, array[cardinality(v_ids)]);

@@ -77,6 +77,7 @@ language plpgsql security definer set search_path = odf, pg_temp as $$
 declare
   v_ids bigint[];
 begin
+  perform odf.demand_read_committed();
   select array_agg(id) into v_ids from odf.select_chunks(p_selector || '{"status": ["complete"]}') id;
   perform from chunk_state where chunk_id = any (v_ids) order by chunk_id for no key update;
   update chunk_state set status = 'validated', changed_at = odf.clock() where chunk_id = any (v_ids) and status = 'complete';

@@ -6,11 +6,7 @@ language plpgsql security definer set search_path = odf, pg_temp as $$
 declare
   s worker_session;
 begin
-  if current_setting('transaction_isolation') <> 'read committed' then
-    -- An older snapshot would show rights and leases as they were before this call waited.
-    raise exception 'transaction isolation is %, read committed was expected', current_setting('transaction_isolation')
-      using errcode = 'OD002', hint = 'Call odf functions outside a transaction of your own.';
-  end if;
+  perform odf.demand_read_committed();
   -- No protocol write may be lost in a crash after it was answered, whatever the server's default is.
   if current_setting('synchronous_commit') = 'off' then
     perform set_config('synchronous_commit', 'on', true);

@@ -3,8 +3,10 @@
 -- p_items: [{chunk_id, fence, outcome: validated | failed | released, class, error, reason, location,
 -- rows, bytes, checksum, validation, evidence, exit_code, signal, script_sha256, log_tail, log_path,
 -- duration_ms}, ...].
+-- Waits for a locked row 2 s at most and does nothing then: a worker settles each row by itself next, so
+-- that a person's open transaction holds up the end of that one chunk only.
 create or replace function odf.settle(p_session bigint, p_key bytea, p_items jsonb) returns jsonb
-language plpgsql security definer set search_path = odf, pg_temp set enable_seqscan = off set jit = off as $$
+language plpgsql security definer set search_path = odf, pg_temp set enable_seqscan = off set jit = off set lock_timeout = '2s' as $$
 declare
   v_now timestamptz := odf.clock();
   s worker_session := odf.session_of(p_session, p_key, false);
@@ -34,14 +36,17 @@ begin
                 when i.chunk_id = any (v_ended) then 'applied'
                 -- A publication was recorded only if it is there: a lease that was handed back, or whose
                 -- inputs were stale, has the same last fence.
-                when i.outcome = 'validated' then
-                  case when exists (select from publication p where p.chunk_id = i.chunk_id and p.fence = i.fence
-                                       and p.worker = v_worker) then 'already_applied' else 'lease_lost' end
+                when i.outcome = 'validated' then coalesce(p.answer, 'lease_lost')
                 when c.last_fence = i.fence and c.last_session = p_session then 'already_applied'
                 else 'lease_lost' end)), '[]')
     into v_answers
     from jsonb_to_recordset(p_items) as i(chunk_id bigint, fence bigint, outcome text)
-    left join chunk_state c on c.chunk_id = i.chunk_id;
+    left join chunk_state c on c.chunk_id = i.chunk_id
+    -- One look by index for each item: as EXISTS below CASE, newer servers hash the whole table.
+    left join lateral (
+      select 'already_applied' as answer from publication p
+       where p.chunk_id = i.chunk_id and p.fence = i.fence and p.worker = v_worker and i.outcome = 'validated'
+         and not i.chunk_id = any (coalesce(v_ended, '{}')) limit 1) p on true;
   if v_ended is null then
     return v_answers;
   end if;
@@ -145,10 +150,10 @@ begin
   select array_agg(chunk_id) filter (where status = 'ready' and class is distinct from 'stale_input'),
          array_agg(chunk_id) filter (where status = 'ready' and class = 'stale_input')
     into v_again, v_waiting from changed;
-  -- A chunk that a person held or cancelled while it ran keeps that state; only its counters move on.
+  -- A chunk that left 'ready' while it ran, however that came about, keeps its state; only its counters
+  -- move on: without that its next claim would draw the fence of the attempt that ends here.
   update chunk_state c set attempt_no = l.attempt, last_fence = l.fence, last_session = p_session, changed_at = p_now
-    from lease l where l.chunk_id = c.chunk_id and l.chunk_id = any (p_ended) and c.status in ('held', 'cancelled')
-     and c.attempt_no < l.attempt;
+    from lease l where l.chunk_id = c.chunk_id and l.chunk_id = any (p_ended) and c.attempt_no < l.attempt;
   delete from lease where chunk_id = any (p_ended);
   if v_again is not null then
     perform odf.enqueue(v_again);

@@ -60,6 +60,11 @@ begin
                 or c.status in ('validated', 'complete') and not odf.is_waited_for(c.chunk_id, c.data_set_id)) as free
       from unnest(v_ids, v_generations) as t(chunk_id, generation) join chunk_state c using (chunk_id)
      where c.chunk_id = any (v_ids)
+    union all
+    -- Of a plan that was replaced: nothing is made from it any more.
+    select t.chunk_id, t.generation, g.generation, true
+      from unnest(v_ids, v_generations) as t(chunk_id, generation) join retired_chunk g using (chunk_id)
+     where g.chunk_id = any (v_ids)
   ), later as (
     update removal r set due_at = v_now + interval '1 minute'
       from picked p where r.chunk_id = p.chunk_id and r.generation = p.generation and not p.free
@@ -70,6 +75,9 @@ begin
   ), marked as (
     update chunk_state c set removed = true from picked p
      where c.chunk_id = p.chunk_id and p.generation = p.now and p.free
+  ), marked_retired as (
+    update retired_chunk g set removed = true from picked p
+     where g.chunk_id = p.chunk_id and p.generation = p.now and p.free
   )
   select coalesce(jsonb_agg(jsonb_build_object('chunk_id', f.chunk_id, 'generation', f.generation, 'fence', p.fence,
            'dataset', d.name, 'location', p.location, 'at', d.spec -> 'at',

@@ -8,7 +8,7 @@ use tokio::task::JoinSet;
 
 use crate::harness::TestDb;
 use crate::harness::cluster::run;
-use crate::{claim, floor, limits, model, plan, settle, sweep};
+use crate::{claim, floor, limits, model, plan, settle, sweep, windows};
 
 /// Installs a file with a part of it replaced.
 async fn break_it(db: &TestDb, file: &str, from: &str, to: &str) {
@@ -59,9 +59,9 @@ async fn without_the_fence() {
 
 #[tokio::test]
 async fn with_attempts_that_are_counted_back() {
-    let from = "set attempt_no = d.attempt,";
-    let to =
-        "set attempt_no = case d.outcome when 'released' then c.attempt_no else d.attempt end,";
+    let from = "  delete from lease where chunk_id = any (p_ended);";
+    let to = "  update chunk_state set attempt_no = attempt_no - 1 where chunk_id = any (p_ended) and status = 'ready';
+  delete from lease where chunk_id = any (p_ended);";
     caught(
         "an attempt number used twice",
         ("settle", from, to),
@@ -83,6 +83,17 @@ async fn without_the_second_look_at_inputs() {
 }
 
 #[tokio::test]
+async fn without_a_look_at_what_no_plan_has() {
+    let from = "and not exists (select from chunk_gap g where g.chunk_id = c.chunk_id);";
+    caught(
+        "a missing upstream chunk taken for no input",
+        ("promote_chunks", from, ";"),
+        windows::plans::missing_upstream,
+    )
+    .await;
+}
+
+#[tokio::test]
 async fn with_counters_that_forget() {
     let from = "having sum(n) <> 0 or";
     let to = "having sum(n) > 0 or";
@@ -96,7 +107,7 @@ async fn with_counters_that_forget() {
 
 #[tokio::test]
 async fn with_limits_that_do_not_count_what_runs() {
-    let from = "v_left[p] := v_left[p] - v_live[(i - 1) * v_nl + k];";
+    let from = "v_left[p] := v_left[p] - v_running;";
     caught(
         "limits without live leases",
         ("allot", from, "null;"),

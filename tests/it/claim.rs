@@ -351,7 +351,7 @@ pub(crate) async fn full_buffer(db: TestDb) {
     );
     shape.with("load", "labels: [loader]").build(&db).await;
     // Long enough for sessions that are opened meanwhile to overlap.
-    db.linger("insert", "lease", 300).await;
+    db.linger("insert", "lease", 1500).await;
     let control = db.control(Role::Worker);
     let barrier = Arc::new(Barrier::new(6));
     let mut workers = JoinSet::new();
@@ -400,6 +400,44 @@ async fn a_lane_with_labels_serves_only_workers_that_have_them() {
         .unwrap();
     let worker = TestWorker::of(session);
     assert_eq!(worker.claim(4).await.len(), 3);
+}
+
+#[tokio::test]
+async fn a_look_says_what_a_claim_would_and_writes_nothing() {
+    let db = TestDb::new().await;
+    Shape::single(3).pool("extract", "0").build(&db).await;
+    let worker = TestWorker::start(&db, "w1", 4).await;
+    let operator = db.login(Role::Operator).await;
+    let login = db.login(Role::Worker).await;
+    let look = async || -> bool {
+        login.batch_execute("begin read only").await.unwrap();
+        let key = worker.session.key();
+        let row = login
+            .query_one(
+                "select odf.look($1, $2), pg_current_xact_id_if_assigned() is null",
+                &[&worker.id().0, &key.as_slice()],
+            )
+            .await
+            .unwrap();
+        login.batch_execute("commit").await.unwrap();
+        assert!(row.get::<_, bool>(1), "not even a row lock");
+        row.get(0)
+    };
+    assert!(!look().await, "chunks, but no right");
+    operator
+        .query("select odf.scale('extract', '2', '')", &[])
+        .await
+        .unwrap();
+    assert!(look().await);
+    let items = worker.claim(4).await;
+    assert_eq!(items.len(), 2);
+    assert!(!look().await, "the rights are used");
+    worker.complete(&items).await;
+    assert!(look().await);
+    worker.complete(&worker.claim(4).await).await;
+    assert!(!look().await, "rights, but no chunk");
+    worker.session.end("over").await.unwrap();
+    assert!(!look().await);
 }
 
 #[tokio::test]

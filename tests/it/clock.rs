@@ -54,7 +54,8 @@ async fn no_caller_brings_a_time_of_its_own() {
             "lead",
             "promote",
             "prove_term",
-            "release_new_plans"
+            "release_new_plans",
+            "replan_now"
         ]
     );
 }

@@ -291,8 +291,11 @@ async fn what_keeps_it_from_starting_is_said_and_ends_it() {
     );
     let said = Program::coordinator(&["serve"]).await.run().await.failed(2);
     assert!(said.contains("ODF_DATABASE_URL"), "{said}");
-    let said = site.server(1000).await.run().await.failed(1);
-    assert!(said.contains("time scale"), "{said}");
+    let said = site.server(1000).await.run().await.failed(2);
+    assert!(
+        said.contains("--time-scale") && said.contains("expected a number"),
+        "{said}"
+    );
 }
 
 #[tokio::test]

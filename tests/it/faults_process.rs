@@ -1,8 +1,8 @@
 //! Processes and databases of the tests of faults: what runs, what it printed, what a query answers.
 
 use std::os::unix::process::CommandExt as _;
-use std::path::PathBuf;
-use std::process::{Child, Command, ExitStatus};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use common::endpoint::{PgSession, SecretString, SessionSettings, connect};
@@ -147,6 +147,45 @@ impl Starting {
     pub(crate) fn env(mut self, name: &str, value: impl AsRef<std::ffi::OsStr>) -> Self {
         self.command.env(name, value);
         self
+    }
+
+    /// Runs it by a clock that is so far off, such as `-7h`.
+    pub(crate) fn by_clock(self, library: &str, off: &str) -> Self {
+        // Only the wall clock: the others cannot be set by anybody.
+        self.env("LD_PRELOAD", library)
+            .env("FAKETIME", off)
+            .env("FAKETIME_DONT_FAKE_MONOTONIC", "1")
+            .env("FAKETIME_DISABLE_SHM", "1")
+    }
+
+    /// Runs it under another host name, and where `/etc/machine-id` is that file.
+    pub(crate) fn on_machine(mut self, id: &Path, host: &str) -> Self {
+        const ENTER: &str =
+            r#"mount --bind "$0" /etc/machine-id && hostname "$1" && shift && exec "$@""#;
+        let mut outer = Command::new("unshare");
+        outer.args(["--mount", "--uts", "sh", "-c", ENTER]);
+        outer.arg(id).arg(host);
+        outer
+            .arg(self.command.get_program())
+            .args(self.command.get_args());
+        if let Some(dir) = self.command.get_current_dir() {
+            outer.current_dir(dir);
+        }
+        for (name, value) in self.command.get_envs() {
+            match value {
+                Some(value) => outer.env(name, value),
+                None => outer.env_remove(name),
+            };
+        }
+        outer.stdin(Stdio::null());
+        self.command = outer;
+        self
+    }
+
+    /// Whether such a program runs here at all, asked for its `--help`.
+    pub(crate) fn can_start(mut self) -> bool {
+        self.command.arg("--help").stdout(Stdio::null());
+        self.command.status().is_ok_and(|status| status.success())
     }
 
     /// Starts it as a group of its own; its log goes to a file of its own.

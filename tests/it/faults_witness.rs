@@ -5,7 +5,7 @@
 //! line, and one that should be dead and is not gives itself away by the next one. Other lines are
 //! remarks of the test.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What happened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -121,6 +121,48 @@ pub(crate) fn peak(text: &str, from: Option<&str>, to: Option<&str>) -> usize {
         .map(at_once)
         .max()
         .unwrap_or(0)
+}
+
+/// Starts after a remark that found `limit` others alive already, but for those that `before` names as
+/// `CHUNK FENCE`.
+pub(crate) fn starts_beyond(
+    text: &str,
+    remark: &str,
+    limit: usize,
+    before: &BTreeSet<String>,
+) -> Vec<String> {
+    let from = text.lines().position(|line| line == remark);
+    let from = from.unwrap_or_else(|| panic!("no remark {remark:?}"));
+    let mut alive = BTreeSet::new();
+    let mut wrong = Vec::new();
+    for (number, seen) in read(text) {
+        let name = format!("{} {}", seen.chunk, seen.fence);
+        match seen.what {
+            What::Start => {
+                let exempt = number < from || before.contains(&name);
+                if alive.len() >= limit && !exempt {
+                    wrong.push(format!("line {}: {name} beside {alive:?}", number + 1));
+                }
+                alive.insert(name);
+            }
+            What::Tick => {}
+            What::End => {
+                alive.remove(&name);
+            }
+        }
+    }
+    wrong
+}
+
+#[test]
+fn the_judge_sees_a_start_above_a_lowered_limit() {
+    let text = "start a/1 1\nstart a/2 1\nlimit 1\nstart a/3 1\nend a/1 1\nend a/2 1\n";
+    let none = BTreeSet::new();
+    assert_eq!(starts_beyond(text, "limit 1", 1, &none).len(), 1);
+    let leased = BTreeSet::from(["a/3 1".to_owned()]);
+    assert_eq!(starts_beyond(text, "limit 1", 1, &leased), [""; 0]);
+    let later = format!("{text}end a/3 1\nstart a/4 1\n");
+    assert_eq!(starts_beyond(&later, "limit 1", 1, &leased), [""; 0]);
 }
 
 #[test]

@@ -9,6 +9,8 @@
 
 mod harness;
 
+mod allot;
+mod audit;
 mod breakages;
 mod claim;
 mod cli;
@@ -18,15 +20,24 @@ mod coordinator_dev;
 mod coordinator_init;
 mod coordinator_passes;
 mod coordinator_plan;
+mod coordinator_replan;
 mod coordinator_serve;
 mod coordinator_support;
 mod crash;
 mod cut_after_commit;
+mod faults_crash;
+mod faults_elsewhere;
 mod faults_liveness;
 mod faults_names;
+mod faults_people;
 #[allow(dead_code, reason = "a tool box: not every test uses every tool")]
 mod faults_process;
+mod faults_quiet;
+mod faults_scale;
 mod faults_scripts;
+mod faults_secrets;
+mod faults_setup;
+mod faults_space;
 #[allow(dead_code, reason = "a tool box: not every test uses every tool")]
 mod faults_support;
 mod faults_witness;
@@ -41,6 +52,9 @@ mod plan;
 mod plans_of_functions;
 mod reconcile;
 mod register;
+mod replan;
+mod replan_around;
+mod replan_support;
 mod requests;
 mod retry;
 mod roles;
@@ -49,7 +63,9 @@ mod smoke;
 mod sweep;
 mod tidy;
 mod transitions;
+mod windows;
 mod worker_drain;
+mod worker_limits;
 mod worker_outage;
 mod worker_restart;
 mod worker_run;

@@ -67,6 +67,23 @@ async fn unusable_names_and_other_protocols_are_refused() {
             .unwrap_err();
         assert_eq!(refused.code().unwrap().code(), "OD003", "{refused}");
     }
+    for slots in [
+        json!(10_001),
+        json!(4_000_000_000_u32),
+        json!(-1),
+        json!(1.5),
+        json!(null),
+    ] {
+        let said = json!({"name": "w", "protocol": 1, "slots": slots, "key_sha256": "00"});
+        let refused = login
+            .query("select odf.register($1)", &[&said])
+            .await
+            .unwrap_err();
+        let refused = refused.as_db_error().unwrap();
+        assert_eq!(refused.code().code(), "OD002", "{refused}");
+        assert!(refused.message().contains("0 to 10000 slots"), "{refused}");
+        assert!(refused.hint().unwrap().contains("--slots"), "{refused}");
+    }
     assert_eq!(db.count("odf.worker").await, 0);
 }
 

@@ -341,3 +341,113 @@ async fn a_held_failure_is_not_retried() {
     .await;
     assert_eq!(worker.claim_one().await.attempt, 2);
 }
+
+/// What an operator may do, each of which decides by what is leased or allotted at that moment.
+const DECIDED_UNDER_LOCKS: [&str; 9] = [
+    "update odf.chunk set status = 'resubmit' where dataset = 'mid'",
+    "update odf.chunk set status = 'held' where dataset = 'mid' and key = '00003'",
+    "select odf.request('resubmit', '{\"dataset\": \"mid\"}', 'again')",
+    "select odf.approve('{\"dataset\": \"mid\"}', '')",
+    "select odf.scale('extract', '1', '')",
+    "select odf.scale_worker('w1', '1', '')",
+    "select odf.drain_worker('w1', true, '')",
+    "select odf.pause('all', true, '')",
+    "select odf.apply_flow('{\"name\": \"test\"}')",
+];
+
+#[tokio::test]
+async fn an_older_snapshot_decides_nothing() {
+    // At these levels a statement that waited for a claim's locks would not see the lease that the claim
+    // left: the running chunk would be made ready again and run twice under one fence.
+    let db = TestDb::new().await;
+    Shape::chain(4).build(&db).await;
+    let worker = TestWorker::start(&db, "w1", 4).await;
+    let items = worker.claim(2).await;
+    let everything = "select md5(jsonb_build_object(
+        'state', (select jsonb_agg(c order by c.chunk_id) from odf.chunk_state c),
+        'lease', (select jsonb_agg(l order by l.chunk_id) from odf.lease l),
+        'ready', (select jsonb_agg(r order by r.seq) from odf.ready r),
+        'rights', (select jsonb_agg(a order by a.session_id, a.lane_id) from odf.allotment a),
+        'pools', (select jsonb_agg(p order by p.pool_id) from odf.pool p),
+        'lanes', (select jsonb_agg(n order by n.lane_id) from odf.lane n),
+        'workers', (select jsonb_agg(w order by w.worker_id) from odf.worker w),
+        'asked', (select count(*) from odf.chunk_request),
+        'events', (select count(*) from odf.event))::text)";
+    let before: String = db.scalar(everything).await;
+    let operator = db.login(Role::Operator).await;
+    for level in ["repeatable read", "serializable"] {
+        operator
+            .batch_execute(&format!("set default_transaction_isolation = '{level}'"))
+            .await
+            .unwrap();
+        for sql in DECIDED_UNDER_LOCKS {
+            let (code, message, hint) = refused(&operator, sql).await;
+            assert_eq!(code, "OD002", "{level}: {sql}: {message}");
+            assert!(message.contains(level), "{message}");
+            assert!(hint.contains("read committed"), "{hint}");
+        }
+        assert_eq!(db.scalar::<String>(everything).await, before, "{level}");
+    }
+    operator
+        .batch_execute("set default_transaction_isolation = 'read committed'")
+        .await
+        .unwrap();
+    operator.execute(DECIDED_UNDER_LOCKS[0], &[]).await.unwrap();
+    worker.complete(&items).await;
+}
+
+#[tokio::test]
+async fn a_leader_with_an_older_snapshot_passes_nothing() {
+    let db = TestDb::new().await;
+    Shape::chain(4).build(&db).await;
+    let leader = TestLeader::start(&db).await;
+    let coordinator = db.login(Role::Coordinator).await;
+    coordinator
+        .batch_execute("set default_transaction_isolation = 'repeatable read'")
+        .await
+        .unwrap();
+    let term = leader.proof.term();
+    for call in [
+        "sweep(TERM, '[]', '4 s')",
+        "promote(TERM)",
+        "retry_due(TERM, 10)",
+        "allot_if_needed(TERM)",
+        "move_floors(TERM)",
+        "fold_progress(TERM)",
+        "find_stranded(TERM, '1 s')",
+        "derive_plan(1)",
+        "begin_plan(1)",
+        "seal_plan(1, 1, '{}')",
+    ] {
+        let sql = format!("select odf.{}", call.replace("TERM", &term.to_string()));
+        assert_eq!(refused(&coordinator, &sql).await.0, "OD002", "{sql}");
+    }
+}
+
+#[tokio::test]
+async fn two_relative_changes_of_a_worker_both_count() {
+    let db = TestDb::new().await;
+    Shape::single(1).build(&db).await;
+    let _worker = TestWorker::start(&db, "w1", 10).await;
+    let mut first = db.another_admin().await;
+    let held = first.transaction().await.unwrap();
+    held.query("select odf.scale_worker('w1', '+5', '')", &[])
+        .await
+        .unwrap();
+    let operator = db.login(Role::Operator).await;
+    let (second, ()) = tokio::join!(
+        operator.query_one("select odf.scale_worker('w1', '+5', '')", &[]),
+        async {
+            crate::harness::eventually("the second to wait for the first", async || {
+                let waiting: i64 = db
+                    .count("pg_locks where locktype = 'advisory' and not granted and database = (select oid from pg_database where datname = current_database())")
+                    .await;
+                (waiting > 0).then_some(())
+            })
+            .await;
+            held.commit().await.unwrap();
+        }
+    );
+    let answer: Value = second.unwrap().get(0);
+    assert_eq!((&answer["old"], &answer["new"]), (&json!(15), &json!(20)));
+}

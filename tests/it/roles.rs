@@ -16,6 +16,7 @@ const ROLES: [Role; 4] = [
 const OF_WORKER: &[&str] = &[
     "register",
     "beat",
+    "look",
     "claim",
     "settle",
     "reconcile",
@@ -33,6 +34,7 @@ const OF_READERS: &[&str] = &[
     "pool_limit",
     "unconsumed",
     "made_from",
+    "replan_now",
 ];
 const OF_OPERATOR: &[&str] = &[
     "scale",
@@ -44,6 +46,9 @@ const OF_OPERATOR: &[&str] = &[
     "request_chunks",
     "reject",
     "apply_flow",
+    "ask_replan",
+    "confirm_replan",
+    "withdraw_replan",
     "peek",
     "peek_inputs",
 ];
@@ -66,9 +71,18 @@ const OF_LEADER: &[&str] = &[
     "begin_plan",
     "add_chunks",
     "seal_plan",
+    "plan_sides",
+    "add_edges",
+    "add_gaps",
+    "seal_linked",
     "derive_plan",
     "unplanned",
     "plan_failed",
+    "open_replans",
+    "begin_replan",
+    "prepare_replan",
+    "switch_plans",
+    "fail_replan",
 ];
 
 fn allowed(role: Role) -> BTreeSet<&'static str> {
@@ -92,6 +106,56 @@ async fn refusal(login: &PgSession, sql: &str) -> Option<String> {
 }
 
 const DENIED: &str = "42501";
+
+/// What may be called with any snapshot: it reads, or writes one row that nothing is decided by.
+const AT_ANY_LEVEL: &[&str] = &[
+    "clock",
+    "shown_status",
+    "select_chunks",
+    "pool_limit",
+    "unconsumed",
+    "peek",
+    "peek_inputs",
+    "unplanned",
+    "lead",
+    "resign",
+    "report_loop",
+    "plan_failed",
+    "replan_now",
+    "made_from",
+];
+
+#[tokio::test]
+async fn every_function_that_decides_refuses_an_older_snapshot() {
+    let db = TestDb::new().await;
+    let calls = db
+        .admin()
+        .query(
+            "select p.proname::text, format('select odf.%I(%s)', p.proname,
+                    (select coalesce(string_agg('null::' || t::regtype::text, ', ' order by n), '')
+                       from unnest(p.proargtypes) with ordinality as a(t, n)))
+               from pg_proc p where p.pronamespace = 'odf'::regnamespace and p.prorettype <> 'trigger'::regtype",
+            &[],
+        )
+        .await
+        .unwrap();
+    for role in ROLES {
+        let login = db.login(role).await;
+        let allowed = allowed(role);
+        for row in &calls {
+            let (name, call): (String, String) = (row.get(0), row.get(1));
+            if !allowed.contains(name.as_str()) || AT_ANY_LEVEL.contains(&name.as_str()) {
+                continue;
+            }
+            let late = format!("set transaction isolation level repeatable read; {call}");
+            assert_eq!(
+                refusal(&login, &late).await.as_deref(),
+                Some("OD002"),
+                "{role:?}: {name}: begin it with odf.demand_read_committed()"
+            );
+        }
+    }
+}
 
 #[tokio::test]
 async fn every_function_is_open_to_exactly_the_roles_that_need_it() {

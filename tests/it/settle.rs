@@ -113,6 +113,27 @@ async fn whoever_lost_the_lease_changes_nothing() {
 }
 
 #[tokio::test]
+async fn an_attempt_that_ends_beside_another_state_still_counts() {
+    // No path of ours leads there; should one, the next claim must not draw the same fence.
+    let db = TestDb::new().await;
+    let flow = Shape::single(1).build(&db).await;
+    let chunk = flow.chunks(&db, "mid").await[0];
+    let worker = TestWorker::start(&db, "w1", 1).await;
+    let first = worker.claim_one().await;
+    db.exec(
+        "update odf.chunk_state set status = 'waiting' where chunk_id = $1",
+        &[&chunk.0],
+    )
+    .await;
+    worker.session.end("drained").await.unwrap();
+    TestLeader::start(&db).await.passes().await;
+    db.exec("select odf.promote_chunks(array[$1::bigint])", &[&chunk.0])
+        .await;
+    let second = TestWorker::start(&db, "w2", 1).await.claim_one().await;
+    assert!(first.fence < second.fence, "{first:?} {second:?}");
+}
+
+#[tokio::test]
 async fn attempts_only_grow_whatever_ended_them() {
     let db = TestDb::new().await;
     let flow = Shape::single(1)
@@ -385,7 +406,7 @@ pub(crate) async fn two_inputs(db: TestDb) {
     a.beat().await;
     b.beat().await;
     let (mut of_a, mut of_b) = (a.claim(20).await, b.claim(20).await);
-    db.linger("update", "chunk_state", 4).await;
+    db.linger("update", "chunk_state", 20).await;
     assert_eq!((of_a.len(), of_b.len()), (20, 20));
     // Whose of the two inputs does not matter, but both of a consumer's end at the same moment.
     of_a.sort_by_key(|item| item.ordinal);

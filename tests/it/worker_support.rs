@@ -212,6 +212,12 @@ impl WorkerOptions<'_> {
         self
     }
 
+    /// One more variable of its environment.
+    pub(crate) fn env(mut self, name: &str, value: &str) -> Self {
+        self.command.env(name, value);
+        self
+    }
+
     /// Runs another subcommand with the same settings to its end: exit code, stdout, stderr.
     pub(crate) async fn output(
         mut self,

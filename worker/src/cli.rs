@@ -9,7 +9,7 @@ use clap::{Args, Parser, Subcommand};
 use common::domain::size::parse_bytes;
 use common::runtime::{Shutdown, error_text, telemetry};
 use common::secret::literal_url_password;
-use secrecy::SecretString;
+use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::daemon::config::{
     Config, ConfigError, Liveness, default_state_dir, host_name, usable_name,
@@ -87,7 +87,7 @@ struct RunArgs {
     #[command(flatten)]
     place: PlaceArgs,
     /// How many chunks to run at once [default: the number of processors].
-    #[arg(long, env = "ODF_SLOTS")]
+    #[arg(long, env = "ODF_SLOTS", value_parser = slots)]
     slots: Option<u32>,
     /// A label that jobs may ask for; may be given several times.
     #[arg(
@@ -102,7 +102,7 @@ struct RunArgs {
     #[arg(long, env = "ODF_GRACE", value_name = "TIME", default_value = "30s", value_parser = grace)]
     grace: Grace,
     /// Logs older than this are deleted.
-    #[arg(long, env = "ODF_LOG_KEEP", value_name = "TIME", default_value = "14d", value_parser = humantime::parse_duration)]
+    #[arg(long, env = "ODF_LOG_KEEP", value_name = "TIME", default_value = "14d", value_parser = time)]
     log_keep: Duration,
     /// The oldest logs are deleted while all take more than this.
     #[arg(long, env = "ODF_LOG_MAX", value_name = "SIZE", default_value = "10GB", value_parser = parse_bytes)]
@@ -117,9 +117,20 @@ fn grace(text: &str) -> Result<Grace, String> {
     if text == "none" {
         return Ok(Grace(None));
     }
-    humantime::parse_duration(text)
+    time(text)
         .map(|time| Grace(Some(time)))
-        .map_err(|error| format!("{error}; expected a time such as 30s or 2h, or none"))
+        .map_err(|error| format!("{error}, or none"))
+}
+
+fn time(text: &str) -> Result<Duration, String> {
+    humantime::parse_duration(text)
+        .map_err(|error| format!("{error}; expected a time such as 30s or 2h"))
+}
+
+/// 0 passes: it has an answer of its own.
+fn slots(text: &str) -> Result<u32, String> {
+    text.parse()
+        .map_err(|_| "expected a whole number, 1 or more".to_owned())
 }
 
 /// Reads the command line and runs it to its end.
@@ -127,7 +138,8 @@ fn grace(text: &str) -> Result<Grace, String> {
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     if let Err(error) = telemetry::init(None) {
-        return complain(&error.to_string());
+        complain(&error.to_string());
+        return ExitCode::from(USAGE);
     }
     if std::env::args().any(|arg| literal_url_password(&arg).is_some()) {
         tracing::warn!(
@@ -139,20 +151,33 @@ pub fn main() -> ExitCode {
         .build()
     {
         Ok(runtime) => runtime,
-        Err(error) => return complain(&format!("start the runtime: {error}")),
+        Err(error) => {
+            complain(&format!("start the runtime: {error}"));
+            return ExitCode::FAILURE;
+        }
     };
     let outcome = runtime.block_on(execute(cli.command));
     // A hung mount may hold a blocking thread for ever: it is not waited for.
     runtime.shutdown_timeout(Duration::from_secs(1));
     match outcome {
         Ok(code) => code,
-        Err(error) => complain(&error_text(error.as_ref())),
+        Err(error) => {
+            complain(&error_text(error.as_ref()));
+            let asked = error.downcast_ref::<ConfigError>();
+            if asked.is_some_and(ConfigError::is_usage) {
+                ExitCode::from(USAGE)
+            } else {
+                ExitCode::FAILURE
+            }
+        }
     }
 }
 
-fn complain(text: &str) -> ExitCode {
+/// The exit code of whoever is asked wrongly; the command line's parser uses it as well.
+const USAGE: u8 = 2;
+
+fn complain(text: &str) {
     eprintln!("worker: {text}");
-    ExitCode::FAILURE
 }
 
 async fn execute(command: Command) -> anyhow::Result<ExitCode> {
@@ -228,7 +253,11 @@ impl PlaceArgs {
             .clone()
             .map_or_else(|| state_dir.join("logs"), absolute);
         Ok(Config {
-            database_url: self.database_url.clone().ok_or(ConfigError::NoDatabase)?,
+            database_url: self
+                .database_url
+                .clone()
+                .filter(|url| !url.expose_secret().is_empty())
+                .ok_or(ConfigError::NoDatabase)?,
             name,
             slots: std::thread::available_parallelism()
                 .map_or(1, |n| u32::try_from(n.get()).unwrap_or(1)),

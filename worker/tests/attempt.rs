@@ -162,7 +162,7 @@ async fn output_that_is_not_what_was_claimed_is_invalid_and_kept() {
         ("ln -s /etc/passwd $ODF_STAGING", "no regular file"),
         (
             "echo half > $ODF_STAGING; echo '{\"bytes\": 10}' > $ODF_RESULT",
-            "reported 10 bytes",
+            "10 bytes as reported",
         ),
         (
             "echo x > $ODF_STAGING; echo '{\"checksum\": \"sha256:00\"}' > $ODF_RESULT",
@@ -372,7 +372,12 @@ async fn places_that_cannot_take_the_output_are_the_host_s_fault() {
     let mut bench = Bench::new("#!/bin/sh\necho x > $ODF_STAGING\n").await;
     let lake = bench.path("lake");
     for (root, min_free, class, word) in [
-        (lake.clone(), u64::MAX, FailureClass::Host, "min_free_bytes"),
+        (
+            lake.clone(),
+            u64::MAX,
+            FailureClass::Host,
+            "min_free asks for",
+        ),
         (
             lake.join("gone"),
             0,

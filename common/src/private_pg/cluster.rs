@@ -1,6 +1,6 @@
 //! The files of a private cluster: where they are, and making them with `initdb`.
 //!
-//! Beside the data directory `D` lie `D.password` (0600), `D.port`, `D.log` and `D.lock`. A cluster
+//! Beside the data directory `D` lie `D.password` (0600), `D.port`, `D.log`, `D.lock` and `D.socket` (0700). A cluster
 //! is made in `D.partial-*` and renamed to `D` when it is whole, so a data directory is never half
 //! made; what a crash left behind is removed by the next start. This file never starts a server.
 
@@ -17,6 +17,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use super::discover::PgBinaries;
 use super::error::PrivatePgError;
 use super::privileges::{RunAs, make_folder};
+use super::socket;
 use crate::runtime::wait;
 
 /// The superuser of every private cluster.
@@ -67,6 +68,11 @@ impl Layout {
         self.beside("log")
     }
 
+    /// The folder of its Unix socket.
+    pub(super) fn socket_folder(&self) -> PathBuf {
+        socket::folder(&self.data_dir, self.beside("socket"))
+    }
+
     fn password_file(&self) -> PathBuf {
         self.beside("password")
     }
@@ -77,7 +83,7 @@ impl Layout {
 
     /// Every file of the cluster, for whoever throws it away.
     pub(super) fn everything(&self) -> Vec<PathBuf> {
-        let mut all = vec![self.data_dir.clone()];
+        let mut all = vec![self.data_dir.clone(), self.socket_folder()];
         all.extend(["log", "log.1", "password", "port", "lock"].map(|suffix| self.beside(suffix)));
         all
     }

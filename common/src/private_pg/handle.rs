@@ -59,6 +59,13 @@ impl PrivatePg {
         self.port
     }
 
+    /// The folder of the server's Unix socket, for its user alone; `None` where no safe one was to be
+    /// had. The password is asked for there as well.
+    #[must_use]
+    pub fn socket_folder(&self) -> Option<PathBuf> {
+        postmaster::socket_folder(&self.layout.data_dir)
+    }
+
     /// The postmaster's process id.
     #[must_use]
     pub fn pid(&self) -> i32 {

@@ -16,6 +16,7 @@ mod postmaster;
 mod privileges;
 mod server;
 mod settings;
+mod socket;
 
 use secrecy::SecretString;
 

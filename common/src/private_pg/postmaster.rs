@@ -6,7 +6,7 @@
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::time::Duration;
 
@@ -58,6 +58,13 @@ pub(super) fn look(data_dir: &Path) -> Result<Presence, PrivatePgError> {
     Ok(port.map_or(Presence::Unclear, |port| {
         Presence::Running(Postmaster { pid, port })
     }))
+}
+
+/// The folder of the running server's socket, as its pid file says; `None` where it has none.
+pub(super) fn socket_folder(data_dir: &Path) -> Option<PathBuf> {
+    let text = fs::read_to_string(data_dir.join("postmaster.pid")).ok()?;
+    let folder = text.lines().nth(4)?.trim();
+    (!folder.is_empty()).then(|| PathBuf::from(folder))
 }
 
 /// Removes a stale pid file, after what its server left running has ended.

@@ -88,6 +88,14 @@ impl RunAs {
         command
     }
 
+    /// This user's uid.
+    pub(super) fn uid(&self) -> u32 {
+        match self {
+            Self::Ourselves => geteuid().as_raw(),
+            Self::Other { uid, .. } => *uid,
+        }
+    }
+
     /// Gives `path` to this user.
     pub(super) fn own(&self, path: &Path) -> Result<(), PrivatePgError> {
         match self {

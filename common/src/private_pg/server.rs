@@ -19,6 +19,7 @@ use super::discover::PgBinaries;
 use super::error::PrivatePgError;
 use super::postmaster;
 use super::privileges::RunAs;
+use super::socket;
 use crate::runtime::{error_text, wait};
 
 /// How often a port that another program took in the meantime is replaced by another one.
@@ -83,7 +84,7 @@ impl Launch<'_> {
         command
             .arg("-D")
             .arg(&self.layout.data_dir)
-            .args(self.options(port))
+            .args(self.options(port, &self.socket_setting()))
             .current_dir("/")
             .stdin(Stdio::null())
             .stdout(
@@ -134,14 +135,26 @@ impl Launch<'_> {
         })
     }
 
+    /// Where its socket goes; nowhere when no safe folder is to be had: TCP is enough to live on.
+    fn socket_setting(&self) -> String {
+        let folder = self.layout.socket_folder();
+        match socket::make(&folder, self.run_as) {
+            Ok(()) => socket::setting(&folder),
+            Err(error) => {
+                tracing::warn!(folder = %folder.display(), %error, "no Unix socket: its folder cannot be used");
+                String::new()
+            }
+        }
+    }
+
     /// The settings on the command line: there they win over postgresql.conf and ALTER SYSTEM.
-    fn options(&self, port: u16) -> Vec<String> {
+    fn options(&self, port: u16, sockets: &str) -> Vec<String> {
         let port = port.to_string();
         let mut settings = vec![
             ("listen_addresses", "127.0.0.1"),
             ("port", &port),
-            // TCP alone: no socket directory to keep short, private and clean.
-            ("unix_socket_directories", ""),
+            ("unix_socket_directories", sockets),
+            ("unix_socket_permissions", "0700"),
             ("logging_collector", "off"),
             ("log_destination", "stderr"),
             ("lc_messages", "C"),

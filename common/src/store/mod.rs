@@ -7,15 +7,20 @@
 pub mod apply;
 pub mod error;
 pub mod lead;
+pub mod link;
 pub mod peek;
 pub mod plan;
+pub mod replan;
 pub mod session;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use deadpool_postgres::Pool;
 use secrecy::SecretString;
 use serde_json::Value;
+use tokio::sync::Semaphore;
 use tokio_postgres::types::{ToSql, Type};
 
 use crate::endpoint::{self, PoolSettings};
@@ -28,6 +33,8 @@ pub use session::{BeatAnswer, Claimed, Hello, Settled, WorkerSession};
 const CALL_LIMIT: Duration = Duration::from_secs(30);
 /// The same for calls that write whole plans.
 const PLAN_LIMIT: Duration = Duration::from_secs(30 * 60);
+/// How long a call waits while its handle's share of the sessions is in use.
+const SHARE_LIMIT: Duration = Duration::from_secs(10);
 /// How often a call that the server aborted for a deadlock or a serialization conflict is repeated.
 const CONFLICT_TRIES: usize = 5;
 
@@ -40,6 +47,33 @@ pub struct ControlDb {
     pool: Pool,
     url: SecretString,
     limit: Duration,
+    /// Bounds what this handle and its clones take of the pool.
+    share: Option<Arc<Semaphore>>,
+    usage: Arc<Usage>,
+}
+
+/// How many calls are under way, and the most since somebody last asked.
+#[derive(Default)]
+struct Usage {
+    now: AtomicUsize,
+    most: AtomicUsize,
+}
+
+/// One call under way.
+struct InUse<'a>(&'a Usage);
+
+impl Usage {
+    fn one_more(&self) -> InUse<'_> {
+        let now = self.now.fetch_add(1, Ordering::Relaxed) + 1;
+        self.most.fetch_max(now, Ordering::Relaxed);
+        InUse(self)
+    }
+}
+
+impl Drop for InUse<'_> {
+    fn drop(&mut self) {
+        self.0.now.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl std::fmt::Debug for ControlDb {
@@ -62,6 +96,8 @@ impl ControlDb {
             pool: endpoint::pool(&url, &settings)?,
             url,
             limit: CALL_LIMIT,
+            share: None,
+            usage: Arc::default(),
         })
     }
 
@@ -81,6 +117,8 @@ impl ControlDb {
             pool: endpoint::pool(&url, &settings)?,
             url,
             limit: PLAN_LIMIT,
+            share: None,
+            usage: Arc::default(),
         })
     }
 
@@ -89,6 +127,25 @@ impl ControlDb {
     pub fn answering_within(mut self, limit: Duration) -> Self {
         self.limit = limit;
         self
+    }
+
+    /// The same sessions, of which calls by way of this handle and its clones use at most `most` at
+    /// once, so that some are left for others.
+    #[must_use]
+    pub fn at_most(mut self, most: usize) -> Self {
+        self.share = Some(Arc::new(Semaphore::new(most)));
+        self
+    }
+
+    /// Closes idle sessions beyond as many as were in use at once since the last time; one stays.
+    pub fn close_unneeded(&self) {
+        let needed = self.usage.most.swap(0, Ordering::Relaxed).max(1);
+        let mut kept = 0;
+        // Those that are in use are not asked about, and go back to the pool.
+        drop(self.pool.retain(|_, _| {
+            kept += 1;
+            kept <= needed
+        }));
     }
 
     /// Runs one function that answers one JSON value.
@@ -115,6 +172,19 @@ impl ControlDb {
         sql: &'static str,
         params: &[Param<'_>],
     ) -> Result<Value, StoreError> {
+        let _share = match &self.share {
+            Some(share) => Some(
+                tokio::time::timeout(SHARE_LIMIT, share.acquire())
+                    .await
+                    .ok()
+                    .and_then(Result::ok)
+                    .ok_or_else(|| StoreError::Unreachable {
+                        problem: format!("all sessions were busy for {} s", SHARE_LIMIT.as_secs()),
+                    })?,
+            ),
+            None => None,
+        };
+        let _in_use = self.usage.one_more();
         let client = self
             .pool
             .get()
@@ -132,6 +202,9 @@ impl ControlDb {
             }
             Err(_) => {
                 drop(deadpool_postgres::Object::take(client));
+                // What lost this answer (a network path that is gone) most likely struck the idle
+                // sessions as well: they must not cost the next calls as much time each.
+                drop(self.pool.retain(|_, _| false));
                 return Err(StoreError::Unreachable {
                     problem: format!("no answer within {} s", self.limit.as_secs()),
                 });

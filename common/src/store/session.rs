@@ -199,6 +199,24 @@ impl WorkerSession {
         read("beat", answer)
     }
 
+    /// Whether a claim would probably find something now; reads only.
+    ///
+    /// # Errors
+    /// As every call.
+    pub async fn look(&self) -> Result<bool, StoreError> {
+        let answer = self
+            .db
+            .call(
+                "SELECT to_jsonb(odf.look($1, $2))",
+                &[
+                    (&self.id.0, Type::INT8),
+                    (&self.key.as_slice(), Type::BYTEA),
+                ],
+            )
+            .await?;
+        read("look", answer)
+    }
+
     /// Claims up to `free` chunks. Repeating `request` answers the same leases again.
     ///
     /// # Errors

@@ -12,6 +12,7 @@ use common::store::ControlDb;
 use common::store::apply::Applied;
 
 use crate::declare::{self, Declared};
+use crate::read::obstacle::plural;
 
 /// Apply a flow file: declare or change connections, pools, data sets and jobs
 ///
@@ -51,6 +52,8 @@ pub struct ApplyReport {
     pub dry_run: bool,
     /// What differs from the version before.
     pub changes: Vec<Change>,
+    /// Data sets that are cut otherwise from now on, and the chunks of the plan that stays in force.
+    pub replans: BTreeMap<String, i64>,
     /// Scripts' pinned hashes by job.
     pub pinned: BTreeMap<String, String>,
     /// Scripts that could not be pinned, and why.
@@ -75,6 +78,7 @@ pub async fn preview(args: &ApplyArgs, url: SecretString) -> anyhow::Result<Prev
     let declared = declare::read(&args.file, args.script_dir.as_deref())?;
     let db = ControlDb::new(url, 1, "coordinator-cli")?;
     let current = db.current_flow(&declared.flow.name).await?;
+    let planned = db.planned_chunks(&declared.flow.name).await?;
     let changes = match &current {
         Some((_, before)) => {
             let mut changes = diff::diff(before, &declared.flow);
@@ -94,6 +98,7 @@ pub async fn preview(args: &ApplyArgs, url: SecretString) -> anyhow::Result<Prev
         version: None,
         changed: false,
         dry_run: args.dry_run,
+        replans: recut(&changes, planned),
         changes,
         pinned: declared.scripts.clone(),
         unpinned: declared.unpinned.clone(),
@@ -104,6 +109,18 @@ pub async fn preview(args: &ApplyArgs, url: SecretString) -> anyhow::Result<Prev
         report,
         db,
     })
+}
+
+/// The planned data sets whose partition changes.
+fn recut(changes: &[Change], planned: BTreeMap<String, i64>) -> BTreeMap<String, i64> {
+    let is_cut = |name: &str| {
+        let path = format!("datasets.{name}.partition");
+        changes.iter().any(|change| change.path == path)
+    };
+    planned
+        .into_iter()
+        .filter(|(name, _)| is_cut(name))
+        .collect()
 }
 
 /// Scripts whose pinned content changes, in jobs that stay.
@@ -173,10 +190,24 @@ impl Preview {
     }
 }
 
+impl ApplyReport {
+    /// The changes, a line each, and what they leave as it is.
+    pub fn lines(&self) -> impl Iterator<Item = String> {
+        let changes = self.changes.iter().map(|change| format!("  {change}"));
+        let plans = self.replans.iter().map(|(name, chunks)| {
+            let chunks = plural(*chunks, "chunk");
+            format!(
+                "  {name}: the plan in force keeps its {chunks} until 'coordinator replan {name}'"
+            )
+        });
+        changes.chain(plans)
+    }
+}
+
 impl fmt::Display for ApplyReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for change in &self.changes {
-            writeln!(f, "  {change}")?;
+        for line in self.lines() {
+            writeln!(f, "{line}")?;
         }
         for (pool, ours, file) in &self.overrides {
             let number =

@@ -4,7 +4,8 @@
 use std::fmt;
 
 use common::endpoint::SecretString;
-use common::runtime::{error_text, telemetry};
+use common::runtime::error_text;
+use common::runtime::telemetry::{self, TelemetryError};
 use common::store::StoreError;
 use serde::Serialize;
 
@@ -88,8 +89,8 @@ pub(super) async fn apply(args: apply::ApplyArgs, session: &mut Session) -> Resu
     }
     let asks = preview.needs_consent() && session.out.interactive && !args.yes && !args.dry_run;
     if asks {
-        for change in &preview.report().changes {
-            session.out.say(format!("  {change}"));
+        for line in preview.report().lines() {
+            session.out.say(line);
         }
         if !session.out.ask("apply these changes?")? {
             return Err(Failure::new(Exit::Refused, "nothing was changed"));
@@ -130,7 +131,8 @@ fn exit_of(cause: &(dyn std::error::Error + 'static)) -> Option<Exit> {
     if let Some(InstallError::Newer { .. }) = cause.downcast_ref::<InstallError>() {
         return Some(Exit::Refused);
     }
-    cause.downcast_ref::<DeclareError>().map(|_| Exit::Usage)
+    let asked_wrongly = cause.is::<DeclareError>() || cause.is::<TelemetryError>();
+    asked_wrongly.then_some(Exit::Usage)
 }
 
 #[cfg(test)]

@@ -4,13 +4,14 @@ mod card;
 pub mod chunk;
 pub mod data_set;
 pub mod pool;
+pub mod retired;
 
 use sqlx::PgPool;
 
 use super::Session;
 use super::failure::{Exit, Failure};
 use super::selector::Name;
-use crate::read::chunk::Found;
+use crate::read::chunk::{Found, find_anywhere};
 use crate::read::{ReadError, pools};
 
 /// Arguments of `explain`.
@@ -19,6 +20,9 @@ pub struct Args {
     /// A chunk (orders/00042), a data set or a pool
     #[arg(value_name = "CHUNK|DATASET|POOL")]
     pub name: Name,
+    /// The chunk of that name in this plan of its data set, where a later plan has one as well
+    #[arg(long, value_name = "VERSION")]
+    pub plan: Option<i32>,
 }
 
 /// Finds a chunk by a name that must have a key.
@@ -52,10 +56,16 @@ pub async fn run(args: Args, session: &mut Session) -> Result<Exit, Failure> {
         .flow
         .clone()
         .or_else(|| session.global.flow.clone());
-    if args.name.key.is_some() {
-        let found = named_chunk(&db, flow.as_deref(), &args.name).await?;
-        let explained = chunk::explain(&db, found).await?;
-        session.out.show(&explained)?;
+    if let Some(key) = &args.name.key {
+        let set = &args.name.dataset;
+        let found = find_anywhere(&db, flow.as_deref(), set, key, args.plan).await?;
+        if found.retired {
+            let explained = retired::explain(&db, found).await?;
+            session.out.show(&explained)?;
+        } else {
+            let explained = chunk::explain(&db, found).await?;
+            session.out.show(&explained)?;
+        }
         return Ok(Exit::Ok);
     }
     let name = &args.name.dataset;

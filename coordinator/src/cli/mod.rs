@@ -23,6 +23,8 @@ pub mod output;
 pub mod pause;
 pub mod plan;
 pub mod pools;
+pub mod postmortem;
+pub mod replan;
 pub mod request;
 pub mod scale;
 pub mod selector;
@@ -123,6 +125,7 @@ pub enum Command {
     Serve(serve::ServeArgs),
     Plan(plan::PlanArgs),
     Apply(apply::ApplyArgs),
+    Replan(replan::Args),
     /// Where every data set stands, how fast it goes and what keeps it
     Status(status::Args),
     /// List chunks
@@ -137,6 +140,8 @@ pub enum Command {
     Logs(logs::Args),
     /// What failed, grouped by cause
     Failures(failures::Args),
+    /// The story of an outage as Markdown: causes, chunks, actions, the five questions
+    Postmortem(postmortem::Args),
     /// Workers and what they run
     Workers(workers::Args),
     /// Pools, their limits and what runs under them
@@ -189,8 +194,8 @@ impl Session {
     /// Where none is named.
     pub fn url(&self) -> Result<&str, Failure> {
         match &self.global.database_url {
-            Some(url) => Ok(url.expose()),
-            None => Err(Failure::usage("no control database is named").hint(
+            Some(url) if !url.expose().is_empty() => Ok(url.expose()),
+            _ => Err(Failure::usage("no control database is named").hint(
                 "set ODF_DATABASE_URL or give --database-url postgresql://user@host/database",
             )),
         }
@@ -254,6 +259,7 @@ async fn dispatch(command: Command, session: &mut Session) -> Result<Exit, Failu
         Command::Serve(args) => daemon::serve(args, session).await,
         Command::Plan(args) => daemon::plan(args, session).await,
         Command::Apply(args) => daemon::apply(args, session).await,
+        Command::Replan(args) => replan::run(args, session).await,
         Command::Status(args) => status::run(args, session).await,
         Command::Chunks(args) => chunks::run(args, session).await,
         Command::Explain(args) => explain::run(args, session).await,
@@ -261,6 +267,7 @@ async fn dispatch(command: Command, session: &mut Session) -> Result<Exit, Failu
         Command::Stale(args) => stale::run(args, session).await,
         Command::Logs(args) => logs::run(args, session).await,
         Command::Failures(args) => failures::run(args, session).await,
+        Command::Postmortem(args) => postmortem::run(args, session).await,
         Command::Workers(args) => workers::run(args, session).await,
         Command::Pools(args) => pools::run(args, session).await,
         Command::Events(args) => events::run(args, session).await,

@@ -16,8 +16,15 @@ pub struct ServeArgs {
     #[arg(long, env = "ODF_SCRIPT_DIR", value_name = "DIR")]
     pub script_dir: Option<PathBuf>,
     /// Shorten every interval by this factor (tests only)
-    #[arg(long, env = "ODF_TIME_SCALE", default_value_t = 1.0, hide = true)]
+    #[arg(long, env = "ODF_TIME_SCALE", default_value_t = 1.0, hide = true, value_parser = time_scale)]
     pub time_scale: f64,
+}
+
+fn time_scale(text: &str) -> Result<f64, String> {
+    text.parse()
+        .ok()
+        .filter(|scale| (1.0..=100.0).contains(scale))
+        .ok_or_else(|| "expected a number from 1 to 100".to_owned())
 }
 
 /// Runs until a signal: the first ends it in order, the second at once.
@@ -25,11 +32,13 @@ pub struct ServeArgs {
 /// # Errors
 /// Where it cannot start, or a part of it ends badly.
 pub async fn run(args: &ServeArgs, url: SecretString) -> anyhow::Result<()> {
-    anyhow::ensure!(
-        args.time_scale.is_finite() && (1.0..=100.0).contains(&args.time_scale),
-        "the time scale must be between 1 and 100, found {}",
-        args.time_scale
-    );
+    if let Some(dir) = &args.script_dir {
+        anyhow::ensure!(
+            dir.is_dir(),
+            "script directory {}: expected a directory; hint: create it or name another one with --script-dir or ODF_SCRIPT_DIR",
+            dir.display()
+        );
+    }
     let shutdown = Shutdown::new();
     shutdown.install()?;
     let settings = ServeSettings {

@@ -4,6 +4,7 @@
 //! the retry.
 
 pub mod planning;
+pub mod replanning;
 pub mod sweep;
 pub mod upkeep;
 

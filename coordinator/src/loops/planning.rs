@@ -15,7 +15,8 @@ use common::store::{ControlDb, LeaderProof, StoreError};
 use tokio::task::JoinSet;
 
 use super::LeaderPass;
-use crate::planner::{PlanSink, Planner};
+use crate::linker;
+use crate::planner::{Planner, Written};
 
 /// How often to look for data sets without a plan.
 pub const INTERVAL: Duration = Duration::from_secs(1);
@@ -182,7 +183,7 @@ impl LeaderPass for Planning {
             if self.left_alone(&set) {
                 continue;
             }
-            if set.split {
+            if set.split || set.linked {
                 self.split(proof, set);
                 continue;
             }
@@ -224,28 +225,25 @@ async fn try_split(planner: &Planner, proof: &LeaderProof, id: i32) -> Result<En
     let Some(set) = now.into_iter().find(|set| set.data_set_id == id) else {
         return Ok(End::Failed("it was retired while it was split".to_owned()));
     };
-    let Some(connection) = &set.connection else {
-        let name = &set.spec.at.connection;
-        return Ok(End::Failed(format!(
-            "its connection {name:?} is not declared"
-        )));
+    if set.linked {
+        return Ok(
+            match linker::plan_linked(planner, proof, &set, plan).await? {
+                Ok(text) => End::Planned(text),
+                Err(text) => End::Failed(text),
+            },
+        );
+    }
+    let connection = set.connection.as_ref();
+    let written = planner
+        .write(proof, plan, &set.name, &set.spec, connection)
+        .await?;
+    let (chunks, notes) = match written {
+        Written::Whole { chunks, notes } => (chunks, notes),
+        Written::Failed(text) => return Ok(End::Failed(text)),
     };
-    let mut sink = PlanSink::new(proof, plan);
-    let split = planner
-        .split(&set.name, &set.spec, connection, &mut sink)
-        .await;
-    let summary = match (split, sink.failed()) {
-        (Ok(summary), _) => summary,
-        // Two chunks of one name are the source's doing, everything else is ours.
-        (Err(_), Some(error)) if !matches!(error, StoreError::Refused(_)) => {
-            return Err(error.clone());
-        }
-        (Err(error), _) => return Ok(End::Failed(format!("{error:#}"))),
-    };
-    let written = sink.written();
-    proof.seal_plan(plan, written, &summary.notes).await?;
+    proof.seal_plan(plan, chunks, &notes).await?;
     Ok(End::Planned(format!(
-        "{written} chunks planned in {:.1} s",
+        "{chunks} chunks planned in {:.1} s",
         started.elapsed().as_secs_f64()
     )))
 }

@@ -26,6 +26,8 @@ pub struct Found {
     pub dataset: String,
     /// Its name there.
     pub key: String,
+    /// Whether it left with a plan that was replaced.
+    pub retired: bool,
 }
 
 /// Finds a chunk of the plan in force by its data set and key.
@@ -40,7 +42,7 @@ pub async fn find(
 ) -> Result<Found, ReadError> {
     let set = data_set::find(db, flow, dataset).await?;
     let found: Option<Found> = sqlx::query_as(
-        "select c.chunk_id, c.data_set_id, c.plan_id, c.ordinal, f.name as flow, d.name as dataset, c.key \
+        "select c.chunk_id, c.data_set_id, c.plan_id, c.ordinal, f.name as flow, d.name as dataset, c.key, false as retired \
            from odf.data_set d join odf.flow f using (flow_id) join odf.data_chunk c on c.plan_id = d.plan_id \
           where d.data_set_id = $1 and c.key = $2 \
             and exists (select from odf.chunk_state s where s.chunk_id = c.chunk_id)",
@@ -72,6 +74,47 @@ pub async fn find(
         message: format!("no chunk {dataset}/{key}"),
         hint: Some(hint),
     })
+}
+
+/// Finds a chunk in any plan: of the version that is named, or else in force, or else the one of that
+/// name that left last.
+///
+/// # Errors
+/// [`ReadError::NotFound`] where there is none.
+pub async fn find_anywhere(
+    db: &PgPool,
+    flow: Option<&str>,
+    dataset: &str,
+    key: &str,
+    plan: Option<i32>,
+) -> Result<Found, ReadError> {
+    let in_force = find(db, flow, dataset, key).await;
+    if plan.is_none() && !matches!(in_force, Err(ReadError::NotFound { .. })) {
+        return in_force;
+    }
+    let set = data_set::find(db, flow, dataset).await?;
+    let found: Option<Found> = sqlx::query_as(
+        "select c.chunk_id, c.data_set_id, c.plan_id, c.ordinal, f.name as flow, d.name as dataset, c.key, p.state = 'retired' as retired \
+           from odf.data_set d join odf.flow f using (flow_id) \
+           join odf.plan p on p.data_set_id = d.data_set_id and (p.state = 'retired' or p.plan_id = d.plan_id) \
+           join odf.data_chunk c on c.plan_id = p.plan_id and c.key = $2 \
+          where d.data_set_id = $1 and ($3::int is null or p.version = $3) order by p.version desc limit 1",
+    )
+    .bind(set.data_set_id)
+    .bind(key)
+    .bind(plan)
+    .fetch_optional(db)
+    .await?;
+    match (found, plan) {
+        (Some(found), _) => Ok(found),
+        (None, None) => in_force,
+        (None, Some(version)) => Err(ReadError::NotFound {
+            message: format!("no chunk {dataset}/{key} in plan {version}"),
+            hint: Some(format!(
+                "a chunk that a later plan kept is found there: coordinator explain {dataset}/{key}"
+            )),
+        }),
+    }
 }
 
 /// A live lease.
@@ -140,6 +183,39 @@ pub struct NeighbourFacts {
     pub reason: Option<String>,
 }
 
+/// An input that a chunk needs and that no plan has.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GapFacts {
+    /// The data set whose plan lacks it.
+    pub dataset: String,
+    /// Its key, or in words where several keys would do.
+    pub wanted: String,
+    /// Whether `wanted` is a key.
+    pub is_key: bool,
+    /// How many inputs the chunk lacks in all.
+    pub of: i64,
+}
+
+impl GapFacts {
+    /// `hours/2024-03-31T05+0200, which the plan of hours does not have`.
+    #[must_use]
+    pub fn in_words(&self) -> String {
+        let Self {
+            dataset, wanted, ..
+        } = self;
+        let what = if self.is_key {
+            format!("{dataset}/{wanted}")
+        } else {
+            format!("a chunk of {dataset} with {wanted}")
+        };
+        let more = match self.of {
+            ..=1 => String::new(),
+            of => format!(" (and {} more)", of - 1),
+        };
+        format!("{what}, which the plan of {dataset} does not have{more}")
+    }
+}
+
 /// All that is known about one chunk but its history.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ChunkFacts {
@@ -191,10 +267,15 @@ pub struct ChunkFacts {
     pub job: Option<JobFacts>,
     /// Inputs taken chunk by chunk: at most 20, missing ones first.
     pub inputs: Vec<NeighbourFacts>,
+    /// The first input that no plan has.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gap: Option<GapFacts>,
     /// Chunks made from this one alone: at most 20.
     pub consumers: Vec<NeighbourFacts>,
     /// Jobs that take its whole data set.
     pub whole_consumers: Vec<String>,
+    /// Retired plans that a chunk of the same name left with.
+    pub earlier: Vec<i32>,
     /// Chunks before it in its lane's queue; none where it is not among the first 10,000.
     pub ahead: Option<i64>,
 }
@@ -225,8 +306,10 @@ struct Row {
     request: Option<Json<RequestFacts>>,
     job: Option<Json<JobFacts>>,
     inputs: Json<Vec<NeighbourFacts>>,
+    gap: Option<Json<GapFacts>>,
     consumers: Json<Vec<NeighbourFacts>>,
     whole_consumers: Vec<String>,
+    earlier: Vec<i32>,
     ahead: Option<i64>,
 }
 
@@ -264,8 +347,10 @@ pub async fn facts(db: &PgPool, chunk_id: i64) -> Result<ChunkFacts, ReadError> 
         request: row.request.map(|request| request.0),
         job: row.job.map(|job| job.0),
         inputs: row.inputs.0,
+        gap: row.gap.map(|gap| gap.0),
         consumers: row.consumers.0,
         whole_consumers: row.whole_consumers,
+        earlier: row.earlier,
         ahead: row.ahead,
     })
 }

@@ -6,10 +6,12 @@
 use std::str::FromStr;
 use std::time::Duration;
 
+use common::endpoint::ExposeSecret as _;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{ConnectOptions, Connection, PgPool};
 
 use super::error::ReadError;
+use super::url;
 
 /// How long a connection may take to be made.
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
@@ -47,14 +49,23 @@ fn options(url: &str, program: &str) -> Result<PgConnectOptions, ReadError> {
     let unreadable = |problem: String| {
         ReadError::Usage {
         message: format!("the control database's URL cannot be read: {problem}"),
-        hint: Some("it looks like postgresql://user@host:5432/database; a password is better kept in ~/.pgpass".to_owned()),
+        hint: Some("it looks like postgresql://user@host:5432/database, or host=... user=... dbname=...; a password is better kept in ~/.pgpass".to_owned()),
     }
     };
+    let url = url::as_url(url).map_err(|error| {
+        let text = error.to_string();
+        let (message, hint) = text.split_once("; hint: ").unwrap_or((&text, ""));
+        ReadError::Usage {
+            message: format!("the control database: {message}"),
+            hint: (!hint.is_empty()).then(|| hint.to_owned()),
+        }
+    })?;
+    let url = url.expose_secret();
     // The parser takes any scheme, and would look for another kind of server at our port.
     let (scheme, _) = url.split_once("://").unwrap_or_default();
     if !matches!(scheme, "postgres" | "postgresql") {
         return Err(unreadable(
-            "it does not begin with postgresql://".to_owned(),
+            "it does not begin with postgresql:// and is no key=value text".to_owned(),
         ));
     }
     let parsed = PgConnectOptions::from_str(url).map_err(|error| unreadable(plain(&error)))?;

@@ -113,7 +113,8 @@ pub struct PlanRow {
 pub async fn plan(db: &PgPool, data_set_id: i32) -> Result<Option<PlanRow>, ReadError> {
     Ok(sqlx::query_as(
         "select version, state, partition, chunks, digest, notes, started_at, sealed_at from odf.plan \
-          where data_set_id = $1 and state <> 'retired' order by version desc limit 1",
+          where data_set_id = $1 and state <> 'retired' \
+          order by plan_id = (select d.plan_id from odf.data_set d where d.data_set_id = $1) desc nulls last, version desc limit 1",
     )
     .bind(data_set_id)
     .fetch_optional(db)

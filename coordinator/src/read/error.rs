@@ -93,7 +93,7 @@ impl ReadError {
 }
 
 /// The operators' functions; what else is refused is reading.
-const VERBS: [&str; 9] = [
+const VERBS: [&str; 12] = [
     "scale",
     "scale_worker",
     "drain_worker",
@@ -103,6 +103,9 @@ const VERBS: [&str; 9] = [
     "reject",
     "approve",
     "apply_flow",
+    "ask_replan",
+    "confirm_replan",
+    "withdraw_replan",
 ];
 
 impl From<sqlx::Error> for ReadError {

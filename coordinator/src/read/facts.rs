@@ -41,6 +41,9 @@ pub struct LaneFacts {
     pub changed_by: Option<String>,
     /// Why the system itself claims nothing here.
     pub blocked: Option<String>,
+    /// Nothing is claimed while a new plan takes force.
+    #[serde(default)]
+    pub replanning: bool,
     /// What a worker must have.
     pub labels: Vec<String>,
 }
@@ -128,8 +131,14 @@ pub struct DataSetFacts {
     pub chunks: Option<i64>,
     /// What the splitter remarked.
     pub notes: Vec<String>,
+    /// The plan in force was cut by another partition than the one that is declared now.
+    pub outdated: bool,
+    /// Where planning it again stands, while that is under way: `asked`, `prepared` or `confirmed`.
+    pub replan: Option<String>,
     /// Why the last split failed.
     pub plan_error: Option<String>,
+    /// One of the inputs that its chunks need and that no plan has.
+    pub gap: Option<String>,
     /// Since when a plan is being written.
     pub writing_since: Option<DateTime<Utc>>,
     /// Chunks by stored status.

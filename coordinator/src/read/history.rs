@@ -139,10 +139,10 @@ pub async fn publications(
     let rows: Vec<Row> = sqlx::query_as(
         "select p.generation, p.attempt, p.fence, p.worker, p.location, p.rows_out, p.bytes_out, p.checksum, p.claimed_at, \
                 p.published_at, p.removed_at, \
-                (select coalesce(jsonb_agg(jsonb_build_object('name', d.name || '/' || c.key, 'generation', u.gen, 'now', s.generation) order by u.n), '[]') \
+                (select coalesce(jsonb_agg(jsonb_build_object('name', d.name || '/' || c.key, 'generation', u.gen, 'now', coalesce(s.generation, g.generation, u.gen)) order by u.n), '[]') \
                    from unnest(p.input_ids, p.input_gens) with ordinality u(id, gen, n) \
                    join odf.data_chunk c on c.chunk_id = u.id join odf.data_set d on d.data_set_id = c.data_set_id \
-                   join odf.chunk_state s on s.chunk_id = u.id) as inputs \
+                   left join odf.chunk_state s on s.chunk_id = u.id left join odf.retired_chunk g on g.chunk_id = u.id) as inputs \
            from odf.publication p where p.chunk_id = $1 order by p.generation desc limit $2",
     )
     .bind(chunk_id)

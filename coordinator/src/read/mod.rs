@@ -19,10 +19,13 @@ pub mod lineage;
 pub mod loops;
 pub mod obstacle;
 pub mod pools;
+pub mod postmortem;
+pub mod retired;
 pub mod running;
 pub mod stale;
 pub mod state;
 pub mod status;
+pub mod url;
 pub mod why;
 pub mod workers;
 

@@ -86,6 +86,12 @@ pub fn obstacle(
                 .as_ref()
                 .map(|why| Reason::new("blocked", format!("claims stop here: {why}")))
         })
+        .or_else(|| {
+            lane.replanning.then(|| {
+                let text = "claims stop here while a new plan takes force";
+                Reason::new("replanning", text)
+            })
+        })
         .or_else(|| limit_zero(pools))
         .or_else(|| nobody(lane, &fleet.workers))
         .or_else(|| buffer.and_then(|buffer| buffer_full(buffer, running)))

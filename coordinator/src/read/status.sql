@@ -40,12 +40,15 @@ with clock as materialized (
    group by c.data_set_id
 )
 select f.name as flow, d.name, d.data_set_id, j.name as job,
-       p.chunks, coalesce(p.notes, '{}') as notes, d.plan_error, w.started_at as writing_since,
+       p.chunks, coalesce(p.notes, '{}') as notes,
+       p.partition is distinct from coalesce(d.spec -> 'partition', 'null') and p.plan_id is not null as outdated, x.state as replan, d.plan_error, w.started_at as writing_since,
+       (select i.name || '/' || g.wanted from odf.chunk_gap g join odf.data_set i using (data_set_id)
+         where g.plan_id = d.plan_id limit 1) as gap,
        coalesce(n.by_status, '{}') as counts, coalesce((select sum(r.n) from running r where r.data_set_id = d.data_set_id), 0)::bigint as running,
        coalesce(n.rows_out, 0) as rows_out, coalesce(n.bytes_out, 0) as bytes_out,
        l.depth,
        case when l.lane_id is not null then jsonb_build_object('paused', l.paused, 'reason', l.reason, 'changed_by', l.changed_by,
-         'blocked', l.blocked, 'labels', l.labels) end as lane,
+         'blocked', l.blocked, 'replanning', l.replan_id is not null, 'labels', l.labels) end as lane,
        (select coalesce(jsonb_agg(jsonb_build_object('name', u.name, 'limit', u.in_force, 'paused', u.paused, 'operator_set', u.operator_set,
                'reason', u.reason, 'changed_by', u.changed_by, 'running', u.running) order by u.name), '[]')
           from odf.lane_pool m join pool_use u using (pool_id) where m.lane_id = l.lane_id) as pools,
@@ -66,6 +69,8 @@ select f.name as flow, d.name, d.data_set_id, j.name as job,
   cross join cut
   left join odf.plan p on p.plan_id = d.plan_id
   left join odf.plan w on w.data_set_id = d.data_set_id and w.state = 'writing'
+  left join lateral (select r.state from odf.replan r where r.data_set_id = d.data_set_id and r.state in ('asked', 'prepared', 'confirmed')
+                      order by r.replan_id desc limit 1) x on true
   left join odf.job j on j.data_set_id = d.data_set_id and not j.retired
   left join odf.lane l on l.job_id = j.job_id
   left join counts n on n.data_set_id = d.data_set_id

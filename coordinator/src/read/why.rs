@@ -190,6 +190,11 @@ fn failed(chunk: &ChunkFacts, fleet: &FleetFacts, reason: &str) -> Reason {
 }
 
 fn waiting(chunk: &ChunkFacts, set: &DataSetFacts, fleet: &FleetFacts) -> Reason {
+    if let Some(gap) = &chunk.gap {
+        // Before what is only late: this one will not come by itself.
+        return Reason::new("gap", format!("it waits for {}", gap.in_words()))
+            .hint(format!("coordinator chunks {}", gap.dataset));
+    }
     if let Some(input) = chunk
         .inputs
         .iter()

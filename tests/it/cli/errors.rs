@@ -3,7 +3,8 @@
 use coordinator::cli::Exit;
 
 use super::support::{run, run_words};
-use crate::harness::{Role, Shape, TestDb};
+use crate::harness::cluster::PASSWORD;
+use crate::harness::{Program, Role, Shape, TestDb};
 
 #[tokio::test]
 async fn a_database_without_the_schema_says_init() {
@@ -114,4 +115,45 @@ async fn a_viewer_reads_everything_and_is_told_which_role_may_change_things() {
     let worker = run(&db, Role::Worker, "status").await;
     assert_eq!(worker.exit, Exit::Error);
     assert!(worker.err.contains("odf_viewer"), "{}", worker.err);
+}
+
+#[tokio::test]
+async fn key_value_text_names_the_database_for_every_command() {
+    let db = TestDb::new().await;
+    let pairs = |role: Role| {
+        format!(
+            "host=127.0.0.1 port={} user={} password={PASSWORD} dbname={} sslmode=disable",
+            db.port(),
+            role.login(),
+            db.name()
+        )
+    };
+    for (args, role) in [
+        (&["status"][..], Role::Viewer),
+        (&["pause", "all"], Role::Operator),
+        (&["plan", "--check", "none"], Role::Operator),
+    ] {
+        let ran = Program::coordinator(args)
+            .await
+            .database(pairs(role))
+            .run()
+            .await;
+        let reached = ran.code == Some(0) || ran.code == Some(3);
+        assert!(reached, "{args:?}: {ran:?}");
+    }
+    let init = Program::coordinator(&["init"])
+        .await
+        .database(pairs(Role::Viewer));
+    let said = init.run().await.failed(1);
+    assert!(said.contains("may not install"), "it was reached: {said}");
+    let broken = Program::coordinator(&["status"])
+        .await
+        .database("host=a,b password=sesame")
+        .run()
+        .await;
+    let said = broken.failed(2);
+    assert!(
+        said.contains("one host") && !said.contains("sesame"),
+        "{said}"
+    );
 }

@@ -6,6 +6,7 @@ mod example;
 mod explain;
 mod lineage;
 mod lists;
+mod postmortem;
 mod status;
 mod support;
 mod verbs;

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use super::Daemon;
 use super::attempt_task;
-use super::backoff::Backoff;
+use super::backoff::{Backoff, jittered};
 use super::heard::Moment;
 use super::running::{Firmness, Held};
 use super::session::Session;
@@ -34,19 +34,23 @@ pub(crate) async fn claim(daemon: Arc<Daemon>) -> Result<(), Infallible> {
         poll: Backoff::new(SHORTEST_POLL.min(liveness.poll), liveness.poll),
         trouble: Backoff::new(SHORTEST_POLL.min(liveness.poll), liveness.poll),
         said: None,
+        due: Instant::now(),
+        glance: Glance::default(),
         daemon: Arc::clone(&daemon),
     };
     let stop = daemon.stop_claims.clone();
-    let mut pause = Duration::ZERO;
     loop {
-        tokio::select! {
+        let woken = tokio::select! {
             biased;
             () = stop.cancelled() => break,
             // After trouble a wake-up must not shorten the pause: every ended attempt is one.
-            () = daemon.wake_claims.notified(), if claims.said.is_none() => {}
-            () = tokio::time::sleep(pause) => {}
+            () = daemon.wake_claims.notified(), if claims.said.is_none() => true,
+            () = tokio::time::sleep_until(claims.next()) => false,
+        };
+        if woken || Instant::now() >= claims.due || claims.glance().await {
+            let pause = claims.one().await;
+            claims.due = Instant::now() + pause;
         }
-        pause = claims.one().await;
     }
     daemon.claims_stopped.cancel();
     daemon.end.graceful().cancelled().await;
@@ -64,9 +68,65 @@ struct Claims {
     poll: Backoff,
     trouble: Backoff,
     said: Option<String>,
+    /// When to look for work without being told of any.
+    due: Instant,
+    glance: Glance,
+}
+
+/// What comes of seeing that there is work. A claim may find none all the same, for instance while the
+/// buffer behind its lane is full: then the next ones wait for the poll until the work is gone and back.
+#[derive(Debug, Default)]
+struct Glance {
+    claiming: bool,
+    futile: bool,
+}
+
+impl Glance {
+    /// A glance was answered; answers whether to claim for it.
+    fn answered(&mut self, work: bool) -> bool {
+        self.futile &= work;
+        self.claiming = work && !self.futile;
+        self.claiming
+    }
+
+    /// A claim was answered.
+    fn claimed(&mut self, found: usize) {
+        self.futile = found == 0 && (self.futile || self.claiming);
+        self.claiming = false;
+    }
 }
 
 impl Claims {
+    /// When the loop goes on by itself. Between two polls it only glances, and only where a chunk that
+    /// came up could start.
+    fn next(&self) -> Instant {
+        let daemon = &self.daemon;
+        let taken = daemon.running.len() >= daemon.config.slots as usize;
+        if taken || self.said.is_some() || self.pending.is_some() {
+            return self.due;
+        }
+        let glance = Instant::now() + jittered(daemon.config.liveness.look, 0.25);
+        self.due.min(glance)
+    }
+
+    /// Whether rights or chunks have come since the last claim, so that a raised limit is used within a
+    /// second or so. A glance that fails is no trouble: the next claim or beat will say what is wrong.
+    async fn glance(&mut self) -> bool {
+        let session = self.daemon.session();
+        let work = session.main.look().await.unwrap_or(false);
+        if !self.glance.answered(work) {
+            return false;
+        }
+        tracing::debug!("work came up between two polls");
+        if self.daemon.pauses.active() || self.daemon.free_slots() == 0 {
+            // A drain or a limit of this worker may be over: the beat is told.
+            self.glance.claimed(0);
+            self.daemon.wake_beat.notify_one();
+            return false;
+        }
+        true
+    }
+
     /// One look; answers how long to wait for the next.
     async fn one(&mut self) -> Duration {
         let session = self.daemon.session();
@@ -140,6 +200,7 @@ impl Claims {
                 self.request = request + 1;
                 self.well();
                 let found = items.len();
+                self.glance.claimed(found);
                 self.start(session, sent, items, &jobs);
                 if found == 0 {
                     return self.poll.grow();
@@ -238,5 +299,35 @@ impl Claims {
     fn well(&mut self) {
         self.said = None;
         self.trouble.reset();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Glance;
+
+    #[test]
+    fn a_glance_claims_until_that_was_in_vain() {
+        let mut glance = Glance::default();
+        assert!(!glance.answered(false));
+        assert!(glance.answered(true));
+        glance.claimed(3);
+        assert!(glance.answered(true), "there was some, there may be more");
+        glance.claimed(0);
+        assert!(!glance.answered(true), "seen, and nothing to be had");
+        glance.claimed(0);
+        assert!(!glance.answered(true), "a poll in vain changes nothing");
+        glance.claimed(1);
+        assert!(glance.answered(true), "a poll found some again");
+        glance.claimed(0);
+        assert!(!glance.answered(false));
+        assert!(glance.answered(true), "gone and back");
+    }
+
+    #[test]
+    fn a_poll_in_vain_does_not_stop_glances() {
+        let mut glance = Glance::default();
+        glance.claimed(0);
+        assert!(glance.answered(true));
     }
 }

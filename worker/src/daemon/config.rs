@@ -46,6 +46,8 @@ pub struct Liveness {
     pub beat: Duration,
     /// Longest pause between two looks for work (5 s).
     pub poll: Duration,
+    /// Between two glances at whether rights or chunks have come meanwhile, while slots are free (1 s).
+    pub look: Duration,
     /// Between two reconciliations (60 s).
     pub reconcile: Duration,
     /// How often the guard is told that the worker lives (1 s).
@@ -64,6 +66,7 @@ impl Liveness {
         Self {
             beat: shorter(beat),
             poll: shorter(poll),
+            look: shorter(Duration::from_secs(1)),
             reconcile: shorter(Duration::from_secs(60)),
             guard_tick: shorter(Duration::from_secs(1)),
             guard_timeout: shorter(Duration::from_secs(20)),
@@ -126,7 +129,7 @@ pub enum ConfigError {
         flag: &'static str,
     },
     /// A number of the hidden settings that makes no sense.
-    #[error("{name}={given:?}: expected {expected}")]
+    #[error("{name}={given:?}: expected {expected}; hint: leave it unset for the default")]
     Setting {
         /// The variable.
         name: &'static str,
@@ -135,6 +138,17 @@ pub enum ConfigError {
         /// What it should hold.
         expected: &'static str,
     },
+}
+
+impl ConfigError {
+    /// Whether the setting is wrong by itself, whatever this host looks like.
+    #[must_use]
+    pub fn is_usage(&self) -> bool {
+        match self {
+            Self::NoDatabase | Self::NoSlots | Self::Name(_) | Self::Setting { .. } => true,
+            Self::ScriptDir { .. } | Self::NotWritable { .. } => false,
+        }
+    }
 }
 
 /// Whether the control database takes that name for a worker.

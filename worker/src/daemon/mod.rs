@@ -31,7 +31,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use common::runtime::{Shutdown, Supervisor};
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{Notify, Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -71,6 +71,8 @@ pub(crate) struct Daemon {
     pub(crate) wake_beat: Notify,
     pub(crate) settles: mpsc::UnboundedSender<Ended>,
     pub(crate) attempts: TaskTracker,
+    /// Turns of ends that wait for somebody's lock.
+    pub(crate) settle_alone: Semaphore,
     /// Cancelled when nothing more may be claimed.
     pub(crate) stop_claims: CancellationToken,
     /// Cancelled when the claim loop has ended.
@@ -195,6 +197,7 @@ async fn serve(
         wake_beat: Notify::new(),
         settles,
         attempts: TaskTracker::new(),
+        settle_alone: Semaphore::new(settle::ALONE),
         stop_claims: CancellationToken::new(),
         claims_stopped: CancellationToken::new(),
         signals,

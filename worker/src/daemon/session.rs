@@ -1,7 +1,7 @@
 //! A registered session as this process uses it: registering, taking over from a predecessor, being heard.
 //!
-//! Beats go over a database pool of their own, so that neither a slow claim nor a large settle can
-//! make the worker seem dead.
+//! Of its database sessions some are left for beats whatever else goes on, so that neither a slow
+//! claim nor a large settle can make the worker seem dead. Idle, it keeps one.
 
 use std::time::Duration;
 
@@ -13,7 +13,10 @@ use super::config::Config;
 use super::heard::{Heard, Moment};
 use super::state::{SessionFile, StateError, StoredSession};
 
-/// A session, reachable over both pools.
+/// Database sessions of a worker at most, and how many of them may be used for all but beats.
+const SESSIONS: (usize, usize) = (6, 4);
+
+/// A registered session, as beats and as all else reach it.
 #[derive(Debug)]
 pub(crate) struct Session {
     /// For everything but beats.
@@ -31,7 +34,7 @@ impl Session {
     }
 }
 
-/// The two pools and what is said at a registration.
+/// The ways to the control database and what is said at a registration.
 #[derive(Debug)]
 pub(crate) struct Registrar {
     /// For everything but beats.
@@ -65,10 +68,11 @@ impl Registrar {
         let application: String = name.chars().take(63).collect();
         // A beat that is not answered within a beat is sent again over another connection.
         let limit = config.liveness.beat.max(Duration::from_secs(1));
+        let (all, for_work) = SESSIONS;
+        let db = ControlDb::new(config.database_url.clone(), all, &application)?;
         Ok(Self {
-            main: ControlDb::new(config.database_url.clone(), 4, &application)?,
-            beats: ControlDb::new(config.database_url.clone(), 2, &application)?
-                .answering_within(limit),
+            main: db.clone().at_most(for_work),
+            beats: db.answering_within(limit),
             hello: Hello {
                 name: config.name.clone(),
                 host: super::config::host_name(),

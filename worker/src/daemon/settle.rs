@@ -1,7 +1,7 @@
 //! Recording ends: collected for a few milliseconds, sent as one batch, repeated until answered.
 //!
 //! A slot is free only when the end of its attempt is recorded. One row that the database refuses
-//! never holds up the others.
+//! never holds up the others, and neither does one that somebody's open transaction has locked.
 
 use std::collections::{HashMap, VecDeque};
 use std::convert::Infallible;
@@ -20,6 +20,10 @@ use super::running::Held;
 const COLLECT: Duration = Duration::from_millis(25);
 /// Rows in one batch.
 const MOST: usize = 500;
+/// Rows that wait for somebody's lock at once: of the sessions for work, most stay for others.
+pub(super) const ALONE: usize = 2;
+/// The server's word for a lock that was not to be had in time.
+const LOCK_NOT_AVAILABLE: &str = "55P03";
 
 /// An attempt that has ended.
 #[derive(Debug)]
@@ -39,7 +43,7 @@ pub(crate) async fn settle(
     let work = async {
         while let Some(batch) = collect(&daemon, &mut ends).await {
             for (_, rows) in by_session(batch) {
-                settle_all(&daemon, rows).await;
+                settle_all(&daemon, rows, Company::Batch).await;
             }
         }
     };
@@ -83,11 +87,26 @@ enum Remedy {
     AllLost,
     /// Some row is at fault: find it.
     Divide,
+    /// Somebody's transaction holds a row: each goes by itself, so that the others need not wait.
+    Apart,
+}
+
+/// Who is settled with a row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Company {
+    /// Whatever ended with it.
+    Batch,
+    /// Nobody: an earlier call met a lock.
+    Alone {
+        /// Whether an answer was lost before that.
+        unsure: bool,
+    },
 }
 
 fn remedy(error: &StoreError) -> Remedy {
     match error {
         StoreError::UnknownSession(_) => Remedy::AllLost,
+        StoreError::Database { code, .. } if code == LOCK_NOT_AVAILABLE => Remedy::Apart,
         StoreError::Database { .. } | StoreError::Usage(_) | StoreError::Refused(_)
             if !error.may_pass() =>
         {
@@ -100,25 +119,14 @@ fn remedy(error: &StoreError) -> Remedy {
 }
 
 /// Settles rows of one session until every one is answered or refused for good.
-async fn settle_all(daemon: &Daemon, rows: Vec<Ended>) {
+async fn settle_all(daemon: &Arc<Daemon>, rows: Vec<Ended>, company: Company) {
     let mut backoff = Backoff::new(Duration::from_millis(200), daemon.config.liveness.poll);
     let mut said = None;
     // Whether an answer was lost: then `lease_lost` may mean that our own earlier call had it all.
-    let mut unsure = false;
+    let mut unsure = company == Company::Alone { unsure: true };
     let mut open = VecDeque::from([rows]);
     while let Some(mut rows) = open.pop_front() {
-        let Some(first) = rows.first() else { continue };
-        let batch: Vec<(ChunkId, Fence, AttemptResult)> = rows
-            .iter()
-            .map(|row| {
-                (
-                    row.held.item.chunk_id,
-                    row.held.item.fence,
-                    row.result.clone(),
-                )
-            })
-            .collect();
-        let error = match first.held.session.main.settle(&batch).await {
+        let error = match send(daemon, &rows, company).await {
             Ok(answers) => {
                 for row in rows {
                     let answer = answers.get(&row.held.key()).copied();
@@ -140,6 +148,16 @@ async fn settle_all(daemon: &Daemon, rows: Vec<Ended>) {
                 open.push_front(rows);
             }
             Remedy::Divide => refused(daemon, rows, &error, &mut open),
+            Remedy::Apart if company == Company::Batch => {
+                tracing::warn!(rows = rows.len(), "settle, each by itself: {error}");
+                for row in rows {
+                    settle_apart(daemon, row, unsure);
+                }
+            }
+            Remedy::Apart => {
+                open.push_front(rows);
+                backoff.pause().await;
+            }
             Remedy::Repeat => {
                 unsure = true;
                 daemon.ask_reconcile();
@@ -153,6 +171,43 @@ async fn settle_all(daemon: &Daemon, rows: Vec<Ended>) {
             }
         }
     }
+}
+
+/// One call for rows of one session.
+async fn send(
+    daemon: &Daemon,
+    rows: &[Ended],
+    company: Company,
+) -> Result<HashMap<(ChunkId, Fence), Settled>, StoreError> {
+    let Some(first) = rows.first() else {
+        return Ok(HashMap::new());
+    };
+    let batch: Vec<(ChunkId, Fence, AttemptResult)> = rows
+        .iter()
+        .map(|row| {
+            let item = &row.held.item;
+            (item.chunk_id, item.fence, row.result.clone())
+        })
+        .collect();
+    // Never closed, so there always is a turn.
+    let _turn = match company {
+        Company::Batch => None,
+        Company::Alone { .. } => daemon.settle_alone.acquire().await.ok(),
+    };
+    first.held.session.main.settle(&batch).await
+}
+
+/// Settles a row beside the loop, until it is answered or the parts end.
+fn settle_apart(daemon: &Arc<Daemon>, row: Ended, unsure: bool) {
+    let daemon = Arc::clone(daemon);
+    let tracker = daemon.attempts.clone();
+    tracker.spawn(async move {
+        let over = daemon.end.graceful().clone();
+        tokio::select! {
+            () = over.cancelled() => {}
+            () = settle_all(&daemon, vec![row], Company::Alone { unsure }) => {}
+        }
+    });
 }
 
 /// The one row that cannot be stored: a bare failure is settled in its place, once.
@@ -237,6 +292,7 @@ mod tests {
         assert_eq!(remedy(&unreachable), Remedy::Repeat);
         assert_eq!(remedy(&denied), Remedy::Repeat);
         assert_eq!(remedy(&database("53300")), Remedy::Repeat);
+        assert_eq!(remedy(&database("55P03")), Remedy::Apart);
         assert_eq!(remedy(&database("22003")), Remedy::Divide);
         assert_eq!(remedy(&StoreError::Usage(said())), Remedy::Divide);
         assert_eq!(remedy(&StoreError::UnknownSession(said())), Remedy::AllLost);

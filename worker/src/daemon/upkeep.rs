@@ -1,4 +1,5 @@
-//! Keeping house beside the work: free space, old logs, abandoned staging, outputs given up.
+//! Keeping house beside the work: free space, old logs, abandoned staging, outputs given up, database
+//! sessions that nobody needs.
 //!
 //! Every step is bounded and may fail without harm; the next round is the retry.
 
@@ -40,6 +41,7 @@ pub(crate) async fn keep(daemon: Arc<Daemon>) -> Result<(), Infallible> {
         if round.is_multiple_of(CLEAN_EVERY) {
             clean(&daemon).await;
         }
+        daemon.registrar.main.close_unneeded();
         round = round.wrapping_add(1);
         if !daemon
             .sleep(LOOK_EVERY.div_f64(daemon.config.liveness.scale))

@@ -2,7 +2,7 @@
 
 use common::domain::Answer;
 
-use crate::cli::output::{Grid, Page, Tone, cell, tame, toned};
+use crate::cli::output::{Page, Tone, tame};
 use crate::cli::words;
 use crate::read::card::Card;
 
@@ -37,17 +37,18 @@ pub(super) fn show(card: &Card, page: &mut Page) {
             .map(|generation| format!(" generation {generation}"))
             .unwrap_or_default();
         page.line(format!("{}{generation}", tame(&input.name)));
-        let mut grid = Grid::new(&["question", "then", "how, expected and found", "now", "why"]);
         for row in &input.rows {
-            grid.row(vec![
-                cell(row.question.words()),
-                row.then.map_or_else(|| cell(""), answer),
-                cell(&row.then_words),
-                answer(row.now),
-                cell(&row.now_words),
-            ]);
+            let then = match row.then {
+                Some(answer) => format!("{} {}", painted(page, answer), tame(&row.then_words)),
+                None => page.paint(Tone::Dim, "not asked"),
+            };
+            page.line(format!(
+                "  {:<15} {then}; now {}: {}",
+                row.question.words(),
+                painted(page, row.now),
+                tame(&row.now_words)
+            ));
         }
-        page.table(grid);
     }
     let shown = i64::try_from(card.cards.len()).unwrap_or(i64::MAX);
     if card.inputs > shown {
@@ -79,11 +80,11 @@ fn word(answer: Answer) -> &'static str {
     }
 }
 
-fn answer(answer: Answer) -> comfy_table::Cell {
+fn painted(page: &Page, answer: Answer) -> String {
     let tone = match answer {
         Answer::Yes => Tone::Good,
         Answer::Waived => Tone::Dim,
         Answer::No => Tone::Bad,
     };
-    toned(tone, word(answer))
+    page.paint(tone, word(answer))
 }

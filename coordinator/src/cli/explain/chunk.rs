@@ -88,9 +88,15 @@ impl Shown for ChunkExplained {
                 facts.whole_consumers.join(", ")
             ));
         }
+        for version in &facts.earlier {
+            page.line(page.paint(
+                Tone::Dim,
+                &format!("  earlier   retired plan {version} has a chunk of that name: coordinator explain {} --plan {version}", tame(&self.name)),
+            ));
+        }
         super::card::show(&self.questions, page);
         self.attempts(page);
-        self.published(page);
+        publications_table(page, &self.publications);
     }
 }
 
@@ -175,59 +181,7 @@ impl ChunkExplained {
             }
             return;
         }
-        page.line("");
-        let header: &[&'static str] = if page.wide {
-            &[
-                ">attempt", "outcome", "class", "charged", "worker", "host", "ended", ">took",
-                ">exit", ">fence", "script", "error",
-            ]
-        } else {
-            &[
-                ">attempt", "outcome", "class", "charged", "worker", "ended", ">took", ">exit",
-                "error",
-            ]
-        };
-        let mut grid = Grid::new(header);
-        for attempt in &self.attempts_kept {
-            let tone = if attempt.outcome == "validated" {
-                Tone::Good
-            } else {
-                Tone::Warn
-            };
-            let took = attempt
-                .duration_ms
-                .unwrap_or_else(|| (attempt.ended_at - attempt.claimed_at).num_milliseconds());
-            let exit = match (attempt.exit_code, attempt.signal) {
-                (Some(code), _) => code.to_string(),
-                (None, Some(signal)) => format!("signal {signal}"),
-                (None, None) => String::new(),
-            };
-            let mut cells = vec![
-                cell(attempt.attempt.to_string()),
-                toned(tone, &attempt.outcome),
-                cell(attempt.class.as_deref().unwrap_or("")),
-                cell(if attempt.charged { "yes" } else { "no" }),
-                cell(&attempt.worker),
-            ];
-            if page.wide {
-                cells.push(cell(&attempt.host));
-            }
-            cells.push(cell(words::stamp(page.zoned(attempt.ended_at))));
-            cells.push(cell(words::millis(took)));
-            cells.push(cell(exit));
-            if page.wide {
-                cells.push(cell(attempt.fence.to_string()));
-                cells.push(cell(
-                    attempt
-                        .script_sha256
-                        .as_deref()
-                        .map_or("", |sha| sha.get(..12).unwrap_or(sha)),
-                ));
-            }
-            cells.push(cell(attempt.error.as_deref().unwrap_or("")));
-            grid.row(cells);
-        }
-        page.table(grid);
+        attempts_table(page, &self.attempts_kept);
         let kept = i32::try_from(self.attempts_kept.len()).unwrap_or(i32::MAX);
         if self.facts.attempts > kept {
             page.line(page.paint(
@@ -236,63 +190,123 @@ impl ChunkExplained {
             ));
         }
     }
+}
 
-    fn published(&self, page: &mut Page) {
-        if self.publications.is_empty() {
-            return;
-        }
-        page.line("");
-        let mut grid = Grid::new(&[
-            ">generation",
-            "published",
-            ">attempt",
-            "worker",
-            ">rows",
-            ">bytes",
-            "made from",
-            "checksum",
-            "location",
-        ]);
-        for one in &self.publications {
-            let inputs: Vec<String> = one
-                .inputs
-                .iter()
-                .map(|input| {
-                    let stale = if input.now == input.generation {
-                        String::new()
-                    } else {
-                        format!(" (now {})", input.now)
-                    };
-                    format!("{} generation {}{stale}", input.name, input.generation)
-                })
-                .collect();
-            let checksum = one.checksum.as_deref().unwrap_or("");
-            let checksum = if page.wide {
-                checksum.to_owned()
-            } else {
-                checksum.chars().take(19).collect()
-            };
-            let mut location = one.location.clone().unwrap_or_default();
-            if let Some(removed) = one.removed_at {
-                location = format!(
-                    "{location} (data removed {})",
-                    words::stamp(page.zoned(removed))
-                );
-            }
-            grid.row(vec![
-                cell(one.generation.to_string()),
-                cell(words::stamp(page.zoned(one.published_at))),
-                cell(one.attempt.to_string()),
-                cell(&one.worker),
-                cell(one.rows.map_or(String::new(), words::grouped)),
-                cell(one.bytes.map_or(String::new(), words::bytes)),
-                cell(inputs.join(", ")),
-                cell(checksum),
-                cell(location),
-            ]);
-        }
-        page.table(grid);
+/// Attempts, newest first.
+pub(super) fn attempts_table(page: &mut Page, attempts: &[AttemptRow]) {
+    if attempts.is_empty() {
+        return;
     }
+    page.line("");
+    let header: &[&'static str] = if page.wide {
+        &[
+            ">attempt", "outcome", "class", "charged", "worker", "host", "ended", ">took", ">exit",
+            ">fence", "script", "error",
+        ]
+    } else {
+        &[
+            ">attempt", "outcome", "class", "charged", "worker", "ended", ">took", ">exit", "error",
+        ]
+    };
+    let mut grid = Grid::new(header);
+    for attempt in attempts {
+        let tone = if attempt.outcome == "validated" {
+            Tone::Good
+        } else {
+            Tone::Warn
+        };
+        let took = attempt
+            .duration_ms
+            .unwrap_or_else(|| (attempt.ended_at - attempt.claimed_at).num_milliseconds());
+        let exit = match (attempt.exit_code, attempt.signal) {
+            (Some(code), _) => code.to_string(),
+            (None, Some(signal)) => format!("signal {signal}"),
+            (None, None) => String::new(),
+        };
+        let mut cells = vec![
+            cell(attempt.attempt.to_string()),
+            toned(tone, &attempt.outcome),
+            cell(attempt.class.as_deref().unwrap_or("")),
+            cell(if attempt.charged { "yes" } else { "no" }),
+            cell(&attempt.worker),
+        ];
+        if page.wide {
+            cells.push(cell(&attempt.host));
+        }
+        cells.push(cell(words::stamp(page.zoned(attempt.ended_at))));
+        cells.push(cell(words::millis(took)));
+        cells.push(cell(exit));
+        if page.wide {
+            cells.push(cell(attempt.fence.to_string()));
+            cells.push(cell(
+                attempt
+                    .script_sha256
+                    .as_deref()
+                    .map_or("", |sha| sha.get(..12).unwrap_or(sha)),
+            ));
+        }
+        cells.push(cell(attempt.error.as_deref().unwrap_or("")));
+        grid.row(cells);
+    }
+    page.table(grid);
+}
+
+/// What was published, newest first.
+pub(super) fn publications_table(page: &mut Page, publications: &[PublicationRow]) {
+    if publications.is_empty() {
+        return;
+    }
+    page.line("");
+    let mut grid = Grid::new(&[
+        ">generation",
+        "published",
+        ">attempt",
+        "worker",
+        ">rows",
+        ">bytes",
+        "made from",
+        "checksum",
+        "location",
+    ]);
+    for one in publications {
+        let inputs: Vec<String> = one
+            .inputs
+            .iter()
+            .map(|input| {
+                let stale = if input.now == input.generation {
+                    String::new()
+                } else {
+                    format!(" (now {})", input.now)
+                };
+                format!("{} generation {}{stale}", input.name, input.generation)
+            })
+            .collect();
+        let checksum = one.checksum.as_deref().unwrap_or("");
+        let checksum = if page.wide {
+            checksum.to_owned()
+        } else {
+            checksum.chars().take(19).collect()
+        };
+        let mut location = one.location.clone().unwrap_or_default();
+        if let Some(removed) = one.removed_at {
+            location = format!(
+                "{location} (data removed {})",
+                words::stamp(page.zoned(removed))
+            );
+        }
+        grid.row(vec![
+            cell(one.generation.to_string()),
+            cell(words::stamp(page.zoned(one.published_at))),
+            cell(one.attempt.to_string()),
+            cell(&one.worker),
+            cell(one.rows.map_or(String::new(), words::grouped)),
+            cell(one.bytes.map_or(String::new(), words::bytes)),
+            cell(inputs.join(", ")),
+            cell(checksum),
+            cell(location),
+        ]);
+    }
+    page.table(grid);
 }
 
 fn neighbours(page: &mut Page, what: &str, chunks: &[NeighbourFacts]) {

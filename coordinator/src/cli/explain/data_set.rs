@@ -26,6 +26,7 @@ pub struct DataSetExplained {
     #[serde(flatten)]
     declared: Declared,
     plan: Option<PlanRow>,
+    plan_outdated: bool,
     counts: Counts,
     running: i64,
     rows: i64,
@@ -81,6 +82,7 @@ pub(crate) async fn explain(db: &PgPool, found: Found) -> Result<DataSetExplaine
         standing: (*standing).clone(),
         declared: data_set::declared(db, found.data_set_id).await?,
         plan: data_set::plan(db, found.data_set_id).await?,
+        plan_outdated: set.outdated,
         counts: set.counts,
         running: set.running,
         rows: set.rows_out,
@@ -172,6 +174,13 @@ impl DataSetExplained {
             plural(plan.chunks, "chunk"),
             words::stamp(page.zoned(sealed))
         ));
+        if self.plan_outdated {
+            let text = format!(
+                "  declared  otherwise since: coordinator replan {}",
+                self.name
+            );
+            page.line(page.paint(Tone::Warn, &text));
+        }
         if let Some(digest) = &plan.digest {
             let short = if page.wide {
                 digest.as_str()

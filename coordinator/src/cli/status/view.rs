@@ -46,6 +46,10 @@ pub(super) struct Line {
     bytes: i64,
     speed: Option<Speed>,
     eta: Option<DateTime<Utc>>,
+    /// The plan in force is older than the declared partition.
+    plan_outdated: bool,
+    /// Where planning it again stands, while that is under way.
+    replan: Option<String>,
     plan_notes: Vec<String>,
 }
 
@@ -85,6 +89,8 @@ impl Line {
             bytes: set.bytes_out,
             speed,
             eta,
+            plan_outdated: set.outdated,
+            replan: set.replan,
             plan_notes: set.notes,
         }
     }
@@ -173,6 +179,7 @@ impl Line {
         if let Some(reason) = &self.standing.reason {
             parts.push(tame(&reason.text));
         }
+        parts.extend(self.plan_part());
         for part in parts {
             line.push_str(" | ");
             line.push_str(&part);
@@ -181,6 +188,21 @@ impl Line {
         if page.wide {
             self.more(page);
         }
+    }
+
+    /// What there is to say about a plan that was or is to be replaced.
+    fn plan_part(&self) -> Option<String> {
+        let text = match self.replan.as_deref() {
+            Some("asked") => "a new plan is being prepared".to_owned(),
+            Some("prepared") => "a new plan waits for consent".to_owned(),
+            Some(_) => "a new plan is taking force".to_owned(),
+            None if self.plan_outdated => format!(
+                "its plan is older than its declaration: coordinator replan {}",
+                self.name
+            ),
+            None => return None,
+        };
+        Some(text)
     }
 
     fn more(&self, page: &mut Page) {
