@@ -16,7 +16,9 @@ use self::shown::{
     CHECKS, buffer, inputs, keep, kind_word, limit, list, map, or_none, partition, place, retry,
     run, seconds, verify,
 };
-use super::model::{Connection, ConnectionKind, DataSet, Flow, Job, Keep, Location, Mapping, Pool};
+use super::model::{
+    Connection, ConnectionKind, DataSet, Flow, Input, Job, Keep, Location, Mapping, Pool,
+};
 
 /// What a change means for work under way, mildest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -355,7 +357,14 @@ fn job(changes: &mut Changes, name: &str, a: &Job, b: &Job) {
             .iter()
             .filter(|input| input.mapping != Mapping::All);
         mapped
-            .map(|input| inputs(std::slice::from_ref(input)))
+            .map(|input| {
+                // Whether it may be unvalidated is nothing to its chunks.
+                let input = Input {
+                    accept_unvalidated: false,
+                    ..input.clone()
+                };
+                inputs(&[input])
+            })
             .collect()
     };
     let recut = mapped(a) != mapped(b);
