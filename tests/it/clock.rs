@@ -52,6 +52,7 @@ async fn no_caller_brings_a_time_of_its_own() {
             "beat",
             "clock",
             "lead",
+            "note_stale_whole",
             "promote",
             "prove_term",
             "release_new_plans",

@@ -25,6 +25,7 @@ mod coordinator_serve;
 mod coordinator_support;
 mod crash;
 mod cut_after_commit;
+mod example_three_stages;
 mod faults_crash;
 mod faults_elsewhere;
 mod faults_liveness;
