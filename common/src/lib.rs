@@ -1,8 +1,9 @@
 //! The shared language of OpenDataFlow: what `coordinator` and `worker` both speak.
 //!
 //! This crate owns no process and prints nothing. Its rooms depend on each other in one
-//! direction only: `domain <- policy <- flow <- store | endpoint`, with `runtime` beside them.
+//! direction only: `domain | calendar <- policy <- flow <- store | endpoint`, with `runtime` beside them.
 
+pub mod calendar;
 pub mod domain;
 pub mod endpoint;
 pub mod flow;

@@ -8,6 +8,7 @@ pub mod declare;
 pub mod dev;
 pub mod install;
 pub mod leader;
+pub mod linker;
 pub mod loops;
 pub mod planner;
 pub mod read;

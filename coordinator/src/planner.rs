@@ -10,7 +10,7 @@ use anyhow::{Context as _, bail};
 use async_trait::async_trait;
 use common::domain::NewChunk;
 use common::endpoint::ExposeSecret as _;
-use common::flow::model::{Connection, ConnectionKind, DataSet};
+use common::flow::model::{Connection, ConnectionKind, DataSet, Partition};
 use common::secret::{SecretSource, resolve, resolve_url};
 use common::store::{LeaderProof, StoreError};
 
@@ -106,6 +106,31 @@ impl Planner {
             (Err(error), _) => Written::Failed(format!("{error:#}")),
         })
     }
+
+    /// Cuts a made data set by its own partition, which says its chunks without looking at anything:
+    /// no connection is resolved.
+    ///
+    /// # Errors
+    /// With the whole chain of causes.
+    pub async fn split_made(
+        &self,
+        name: &str,
+        spec: &DataSet,
+        sink: &mut dyn ChunkSink,
+    ) -> anyhow::Result<SplitSummary> {
+        let partition = spec.partition.as_ref().unwrap_or(&Partition::Single);
+        let env = BTreeMap::new();
+        let request = SplitRequest {
+            dataset: name,
+            endpoint: Endpoint::Other,
+            location: &spec.at,
+            partition,
+            script_dir: None,
+            env: &env,
+            limits: SplitLimits::default(),
+        };
+        Ok(split::split(request, sink).await?)
+    }
 }
 
 /// What splitting into a plan came to.
@@ -199,6 +224,20 @@ pub struct Preview {
     pub first: Vec<NewChunk>,
     /// The last ones beyond those.
     pub last: Vec<NewChunk>,
+    /// All of them, where they are kept.
+    pub all: Vec<NewChunk>,
+    keeps: bool,
+}
+
+impl Preview {
+    /// A preview that keeps all chunks as well, if it is told to.
+    #[must_use]
+    pub fn keeping(keeps: bool) -> Self {
+        Self {
+            keeps,
+            ..Self::default()
+        }
+    }
 }
 
 /// How many chunks a preview shows at either end.
@@ -207,6 +246,9 @@ const SHOWN: usize = 3;
 #[async_trait]
 impl ChunkSink for Preview {
     async fn push(&mut self, batch: Vec<NewChunk>) -> anyhow::Result<()> {
+        if self.keeps {
+            self.all.extend_from_slice(&batch);
+        }
         for chunk in batch {
             self.chunks += 1;
             if self.first.len() < SHOWN {

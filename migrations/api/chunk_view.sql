@@ -3,7 +3,8 @@
 create or replace view odf.chunk as
   select f.name as flow, d.name as dataset, c.key, d.name || '/' || c.key as name,
          odf.shown_status(c.chunk_id, s.status) as status, c.ordinal, s.attempt_no - c.attempt_base as attempts, s.charged, s.generation,
-         s.rows_out as rows, s.bytes_out as bytes, s.reason, s.retry_at, s.changed_at, c.bounds, c.chunk_id
+         s.rows_out as rows, s.bytes_out as bytes, s.reason, s.retry_at, s.changed_at, c.bounds, c.chunk_id,
+         s.stale_since, s.hold_until
     from odf.data_set d
     join odf.flow f using (flow_id)
     join odf.data_chunk c on c.plan_id = d.plan_id
@@ -29,8 +30,9 @@ begin
       hint = case when exists (select from job j where j.data_set_id = s.data_set_id and not j.retired)
                   then 'See docs: life of a chunk.' else 'It belongs to a source: no job of this flow makes it.' end;
   end if;
-  insert into chunk_request (chunk_id, verb, reason, requested_by, requested_at)
-  values (old.chunk_id, new.status::text, coalesce(nullif(new.reason, old.reason), 'SQL by ' || session_user), session_user, odf.clock());
+  insert into chunk_request (chunk_id, data_set_id, verb, reason, requested_by, requested_at)
+  values (old.chunk_id, s.data_set_id, new.status::text, coalesce(nullif(new.reason, old.reason), 'SQL by ' || session_user),
+          session_user, odf.clock());
   return new;
 end $$;
 

@@ -94,13 +94,20 @@ language plpgsql security definer set search_path = odf, pg_temp as $$
 declare
   v_epoch bigint := odf.epoch() << 32;
   v_job int := (select job_id from lane where lane_id = p_lane);
-  v_whole boolean := odf.fan_in_complete(v_job);
-  v_mark bigint[] := odf.fan_in_mark(v_job);
+  v_whole boolean;
+  v_mark bigint[];
+  v_asked boolean;
   v_stale bigint[];
   v_own bigint[];
   v_inputs bigint[];
   v_taken int;
 begin
+  if not odf.hold_whole_inputs(v_job) then
+    return 0;
+  end if;
+  v_whole := odf.fan_in_complete(v_job);
+  v_mark := odf.fan_in_mark(v_job);
+  v_asked := exists (select from chunk_request where request_id > 0);
   -- Own rows, then inputs, are locked against resubmit, hold and cancel. LIMIT stands above the locks
   -- and alone in its statement: on the inner side of a join it would lock more rows.
   v_own := array(
@@ -124,7 +131,10 @@ begin
     select id from unnest(v_own) id
      where not exists (select from chunk_edge e where e.chunk_id = id and not e.input_id = any (v_inputs)));
   with input as materialized (
-    select e.chunk_id, i.chunk_id as id, i.generation, i.status = 'validated' as there, i.removed
+    select e.chunk_id, i.chunk_id as id, i.generation, i.removed,
+           -- One that is asked for again takes no new readers: they would keep it from being made for ever.
+           i.status = 'validated'
+           and not (v_asked and exists (select from chunk_request r where r.chunk_id = i.chunk_id and r.verb = 'resubmit')) as there
       from chunk_edge e join chunk_state i on i.chunk_id = e.input_id
      where e.chunk_id = any (v_own) and i.chunk_id = any (v_inputs)
   ), inputs as (
@@ -184,7 +194,8 @@ begin
   return greatest(0, least(v_room, 2147483647))::int;
 end $$;
 
--- Published chunks of a data set that its slowest consumer has not taken yet (and was not told to leave);
+-- Published chunks of a data set that its slowest consumer has not taken yet (and was not told to leave).
+-- Counted one for one: a flow file may bound only what every reader takes chunk by chunk;
 -- p_published are published in all.
 create or replace function odf.unconsumed(p_data_set int, p_published bigint) returns bigint
 language plpgsql stable security definer set search_path = odf, pg_temp as $$

@@ -17,14 +17,14 @@ revoke select on odf.worker_session from odf_viewer, odf_operator, odf_coordinat
 grant select (session_id, worker_id, state, host, machine_id, pid, version, protocol, slots, labels, beat_no, beat_at,
   started_at, ended_at, end_reason) on odf.worker_session to odf_viewer, odf_operator, odf_coordinator;
 grant execute on function odf.clock(), odf.shown_status(bigint, odf.chunk_status), odf.select_chunks(jsonb),
-  odf.pool_limit(odf.pool), odf.unconsumed(int, bigint), odf.replan_now(bigint)
+  odf.pool_limit(odf.pool), odf.unconsumed(int, bigint), odf.replan_now(bigint), odf.made_from(bigint[])
   to odf_viewer, odf_operator, odf_coordinator;
 
 grant execute on function odf.scale(text, text, text, boolean), odf.scale_worker(text, text, text),
   odf.drain_worker(text, boolean, text), odf.pause(text, boolean, text), odf.approve(jsonb, text),
-  odf.request(text, jsonb, text, boolean, boolean), odf.apply_flow(jsonb),
-  odf.ask_replan(text, text, boolean, boolean), odf.confirm_replan(bigint, boolean), odf.withdraw_replan(bigint, text),
-  odf.record_reconciliation(int, jsonb, text) to odf_operator, odf_coordinator;
+  odf.request(text, jsonb, text, boolean, boolean), odf.request_chunks(text, jsonb, text, jsonb), odf.reject(jsonb, text),
+  odf.apply_flow(jsonb), odf.ask_replan(text, text, boolean, boolean), odf.confirm_replan(bigint, boolean),
+  odf.withdraw_replan(bigint, text), odf.record_reconciliation(int, jsonb, text) to odf_operator, odf_coordinator;
 grant update (status, reason) on odf.chunk to odf_operator;
 
 grant execute on function odf.lead(text, interval), odf.resign(bigint), odf.prove_term(bigint),
@@ -32,7 +32,9 @@ grant execute on function odf.lead(text, interval), odf.resign(bigint), odf.prov
   odf.retry_due(bigint, int), odf.promote(bigint), odf.move_floors(bigint), odf.look_below_floors(bigint),
   odf.fold_progress(bigint), odf.find_stranded(bigint, interval), odf.prune(bigint), odf.watch_space(bigint),
   odf.allot_if_needed(bigint), odf.begin_plan(int), odf.add_chunks(bigint, bigint, jsonb),
-  odf.seal_plan(bigint, bigint, text[]), odf.derive_plan(int), odf.unplanned(), odf.plan_failed(int, text),
+  odf.seal_plan(bigint, bigint, text[]), odf.plan_sides(int), odf.add_edges(bigint, text, bigint[], bigint[]),
+  odf.add_gaps(bigint, int, text, bigint[], text[], boolean[]), odf.seal_linked(bigint, bigint, text[], bigint[]),
+  odf.derive_plan(int), odf.unplanned(), odf.plan_failed(int, text),
   odf.open_replans(bigint), odf.begin_replan(bigint, bigint), odf.prepare_replan(bigint, bigint, jsonb),
   odf.switch_plans(bigint, bigint), odf.fail_replan(bigint, bigint, text, text, boolean)
   to odf_coordinator;

@@ -55,6 +55,8 @@ begin
        select i.data_set_id from job_input i join job x using (job_id) join progress_now p on p.data_set_id = x.data_set_id
         where i.mapping = 'all' and not x.retired and p.status = 'waiting' and p.n > 0);
   v_n := v_n + odf.release_new_plans(clock_timestamp() + interval '1 second');
+  perform odf.note_stale_whole(clock_timestamp() + interval '0.5 seconds');
+  v_n := v_n + odf.release_holds(2000);
   perform odf.apply_requests(null) where exists (select from chunk_request);
   return v_n;
 end $$;

@@ -38,6 +38,8 @@ begin
   -- Locked, so that a batch under way is in before the chunks are deleted, or is refused.
   select data_set_id into v_set from plan where plan_id = p_plan and state = 'writing' for update;
   if found then
+    delete from chunk_edge where chunk_id in (select chunk_id from data_chunk where plan_id = p_plan);
+    delete from chunk_gap where plan_id = p_plan;
     delete from data_chunk where plan_id = p_plan;
     delete from plan where plan_id = p_plan;
     perform odf.log_event('plan.discarded', (select name from data_set where data_set_id = v_set), 'an unsealed plan was discarded');
@@ -115,6 +117,7 @@ begin
     -- The protocol's plans must not wait for autovacuum to learn that these tables have grown.
     analyze data_chunk, chunk_state, chunk_edge;
   end if;
+  perform odf.fill_gaps(p.data_set_id);
   perform odf.log_event('plan.sealed', (select name from data_set where data_set_id = p.data_set_id), format('%s chunks', p_chunks));
 end $$;
 
@@ -141,6 +144,10 @@ begin
   -- Locked, so that no new plan of an input takes force between this look at it and the edges to it.
   perform from data_set where data_set_id in (select i.data_set_id from job_input i where i.job_id = v_job) order by data_set_id for share;
   if exists (select from job_input i join data_set x using (data_set_id) where i.job_id = v_job and x.plan_id is null) then
+    return false;
+  end if;
+  if exists (select from job_input i where i.job_id = v_job and i.mapping not in ('same_key', 'all')) then
+    -- Its edges are drawn by the coordinator: odf.seal_linked.
     return false;
   end if;
   select x.plan_id into v_first from job_input i join data_set x using (data_set_id)
@@ -179,18 +186,22 @@ begin
   return true;
 end $$;
 
--- Data sets without a plan, sources first: [{data_set_id, flow, name, source, spec, connections}, ...].
+-- Data sets without a plan, sources first: [{data_set_id, flow, name, split, linked, spec, connection}, ...].
+-- One whose edges are drawn from its inputs' plans is not among them before these are sealed.
 create or replace function odf.unplanned() returns jsonb
 language plpgsql security definer set search_path = odf, pg_temp as $$
 begin
   return (
     select coalesce(jsonb_agg(jsonb_build_object('data_set_id', d.data_set_id, 'flow', f.name, 'name', d.name,
              'split', d.spec -> 'partition' is not null and d.spec -> 'partition' <> 'null'::jsonb,
-             'spec', d.spec, 'connection', v.model -> 'connections' -> (d.spec #>> '{at,connection}'))
+             'linked', l.linked, 'spec', d.spec, 'connection', v.model -> 'connections' -> (d.spec #>> '{at,connection}'))
              order by coalesce((select l.depth from job j join lane l using (job_id) where j.data_set_id = d.data_set_id and not j.retired), -1), d.data_set_id), '[]')
       from data_set d join flow f using (flow_id)
       join flow_version v on v.flow_id = f.flow_id and v.version = f.current_version
-     where d.plan_id is null and not d.retired);
+      cross join lateral (
+        select exists (select from job j join job_input i using (job_id)
+                        where j.data_set_id = d.data_set_id and not j.retired and i.mapping not in ('same_key', 'all')) as linked) l
+     where d.plan_id is null and not d.retired and (not l.linked or odf.plan_sides(d.data_set_id) is not null));
 end $$;
 
 create or replace function odf.plan_failed(p_data_set int, p_error text) returns void

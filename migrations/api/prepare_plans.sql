@@ -17,7 +17,7 @@ begin
     update lane n set replan_id = null from replan r where r.replan_id = n.replan_id and r.state in ('done', 'failed', 'withdrawn');
     perform odf.allot();
     -- What takes longer is not for a transaction that holds everybody's rights: the next pass.
-    return odf.open_replans_now();
+    return odf.list_open_replans();
   end if;
   -- One a pass: a plan may have a million chunks.
   select p.plan_id into v_left
@@ -25,10 +25,10 @@ begin
    where r.state in ('failed', 'withdrawn') and p.state in ('writing', 'sealed')
      and not exists (select from data_set d where d.plan_id = p.plan_id) limit 1;
   perform odf.discard_prepared(v_left) where v_left is not null;
-  return odf.open_replans_now();
+  return odf.list_open_replans();
 end $$;
 
-create or replace function odf.open_replans_now() returns jsonb
+create or replace function odf.list_open_replans() returns jsonb
 language plpgsql stable security definer set search_path = odf, pg_temp as $$
 begin
   return (select coalesce(jsonb_agg(jsonb_build_object('replan_id', r.replan_id, 'dataset', d.name, 'state', r.state,

@@ -32,7 +32,12 @@ begin
     from chunk_state c join able using (data_set_id)
    where c.chunk_id = any (p_chunks) and c.status = 'waiting'
      and not exists (select from chunk_edge e join chunk_state i on i.chunk_id = e.input_id
-                      where e.chunk_id = c.chunk_id and (i.status <> 'validated' or i.removed));
+                      where e.chunk_id = c.chunk_id
+                        and (i.status <> 'validated' or i.removed
+                             -- Asked for again, and about to be: its consumer waits for the new generation.
+                             or exists (select from chunk_request r where r.chunk_id = i.chunk_id and r.verb = 'resubmit')))
+     -- An input that no plan has is not ready, whatever the others are.
+     and not exists (select from chunk_gap g where g.chunk_id = c.chunk_id);
   if v_ready is null then
     return 0;
   end if;
@@ -65,5 +70,6 @@ begin
        and (d.plan_id is null
             or (select p.chunks from plan p where p.plan_id = d.plan_id)
                > coalesce((select sum(n) from progress_now x where x.data_set_id = d.data_set_id and x.status = 'validated'), 0)
-            or exists (select from chunk_state c where c.data_set_id = d.data_set_id and c.removed)));
+            or exists (select from chunk_state c where c.data_set_id = d.data_set_id and c.removed)
+            or exists (select from chunk_request r where r.data_set_id = d.data_set_id and r.verb = 'resubmit')));
 end $$;

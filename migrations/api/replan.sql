@@ -2,8 +2,8 @@
 -- new plans beside those in force (prepare_plans.sql) and lets them take force (switch_plans.sql).
 
 -- Everything that is planned anew with a data set: all that hangs together with it chunk by chunk,
--- upwards and downwards, because inputs taken chunk by chunk must have equal keys. Readers take one of
--- these whole: their plans stay, but none may run while what it reads changes.
+-- upwards and downwards, because inputs of the same key must have equal keys. Readers take one of these
+-- whole, by time or by an expression: their plans stay, but none may run while what it reads changes.
 create or replace function odf.replan_members(p_data_set int)
 returns table (data_set_id int, plan_id bigint, part text, depth int)
 language plpgsql stable security definer set search_path = odf, pg_temp as $$
@@ -31,7 +31,7 @@ begin
     union all
     select distinct d.data_set_id, d.plan_id, 'reader', 2147483647
       from job_input i join job j using (job_id) join data_set d on d.data_set_id = j.data_set_id
-     where i.mapping = 'all' and not j.retired and not d.retired
+     where i.mapping <> 'same_key' and not j.retired and not d.retired
        and i.data_set_id in (select p.data_set_id from planned p)
        and d.data_set_id not in (select p.data_set_id from planned p);
 end $$;
@@ -93,6 +93,11 @@ begin
       using errcode = 'OD011',
       hint = coalesce('It is planned again with: ' || (select string_agg(x.name, ', ' order by x.name)
                from odf.replan_members(d.data_set_id) m join data_set x using (data_set_id) where m.part = 'split'), 'There is nothing to cut.');
+  end if;
+  if exists (select from odf.replan_members(d.data_set_id) m join job j on j.data_set_id = m.data_set_id and not j.retired
+               join job_input i using (job_id) where m.part in ('split', 'derived') and i.mapping not in ('same_key', 'all')) then
+    raise exception 'chunks of data set % are found by time or by an expression, so it cannot be planned again by itself', quote_literal(d.name)
+      using errcode = 'OD011', hint = 'Plan its inputs again: what its chunks lack is found there by name. For other chunks declare a new data set.';
   end if;
   v_sets := array(select data_set_id from odf.replan_members(d.data_set_id));
   select x.* into r from replan x

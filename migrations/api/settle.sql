@@ -67,6 +67,7 @@ begin
   perform odf.end_attempts(p_session, v_worker, s.host, v_ended, v_stale, p_items, v_now);
 
   perform odf.note_removals(v_ended, v_now);
+  perform odf.note_stale(v_ended, v_now);
   select array_agg(e.chunk_id) into v_published
     from chunk_state c join chunk_edge e on e.input_id = c.chunk_id
    where c.chunk_id = any (v_ended) and c.status = 'validated';
@@ -118,6 +119,7 @@ begin
            lost = case when d.outcome = 'lost' then c.lost + 1 when d.outcome = 'validated' then 0 else c.lost end,
            generation = c.generation + (d.outcome = 'validated')::int,
            removed = c.removed and d.outcome <> 'validated',
+           stale_since = case when d.outcome <> 'validated' then c.stale_since end,
            rows_out = case when d.outcome = 'validated' then coalesce(d.rows, 0) else c.rows_out end,
            bytes_out = case when d.outcome = 'validated' then coalesce(d.bytes, 0) else c.bytes_out end,
            status = n.status,

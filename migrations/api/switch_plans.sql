@@ -46,11 +46,15 @@ begin
     from place p where c.chunk_id = p.kept_id and c.plan_id = any (v_old);
   get diagnostics v_moved = row_count;
   perform odf.retire_chunks(p_replan, v_old, v_now);
+  perform odf.unlink_retired(v_old, v_now);
   perform odf.begin_chunks(v_new, v_now);
 
   update plan set state = 'retired' where plan_id = any (v_old);
   update data_set d set plan_id = x.plan_id, plan_error = null
     from replan_plan x where x.replan_id = p_replan and x.data_set_id = d.data_set_id;
+  perform odf.fill_gaps(id) from unnest(v_sets) id;
+  -- How far staleness was walked is told by numbers of the old plans.
+  delete from whole_look w using job j where j.job_id = w.job_id and j.data_set_id = any (v_sets);
   update replan set state = 'done', changed_at = v_now where replan_id = p_replan;
   perform odf.log_event('replan.done', v_name, format('%s chunks in force, %s kept%s',
     (select chunks from plan p join data_set d using (plan_id) where d.data_set_id = r.data_set_id),
@@ -98,6 +102,27 @@ begin
   delete from removal r using data_chunk c, data_set d
    where c.chunk_id = r.chunk_id and c.plan_id = any (p_old) and d.data_set_id = c.data_set_id
      and coalesce(d.spec #>> '{at,path}', '') not like '%{fence}%';
+end $$;
+
+-- Chunks that stay and are made, by time or by an expression, from chunks that retired: they want a chunk
+-- of that name from now on, and wait until a plan has it.
+create or replace function odf.unlink_retired(p_old bigint[], p_now timestamptz) returns void
+language plpgsql security definer set search_path = odf, pg_temp as $$
+declare
+  v_ids bigint[];
+begin
+  with lost as (
+    delete from chunk_edge e using data_chunk i, data_chunk c
+     where i.plan_id = any (p_old) and e.input_id = i.chunk_id and e.mapping <> 'same_key'
+       and c.chunk_id = e.chunk_id and c.plan_id <> all (p_old)
+    returning e.chunk_id, c.plan_id, i.data_set_id, e.mapping, i.key
+  ), gaps as (
+    insert into chunk_gap (chunk_id, plan_id, data_set_id, mapping, wanted, is_key)
+    select chunk_id, plan_id, data_set_id, mapping, key, true from lost on conflict do nothing
+  )
+  select array_agg(distinct chunk_id) into v_ids from lost;
+  perform from chunk_state where chunk_id = any (v_ids) order by chunk_id for update;
+  update chunk_state set status = 'waiting', changed_at = p_now where chunk_id = any (v_ids) and status = 'ready';
 end $$;
 
 -- The first states of the chunks that are new: a source's are there already, what a job makes waits for

@@ -18,10 +18,12 @@ begin
       'chunk_id', c.chunk_id, 'flow', f.name, 'dataset', d.name, 'key', c.key, 'ordinal', c.ordinal,
       'plan_chunks', p.chunks, 'bounds', c.bounds, 'attempt', l.attempt, 'fence', l.fence,
       'generation', s.generation + 1, 'lane_id', l.lane_id, 'job_id', j.job_id, 'job_version', j.version,
-      'inputs', (select coalesce(jsonb_agg(odf.input_chunk(u.id, u.gen) order by i.position), '[]')
+      'inputs', (select coalesce(jsonb_agg(odf.input_chunk(u.id, u.gen) || jsonb_build_object('mapping', e.mapping)
+                                          order by i.position, ic.ordinal), '[]')
                    from unnest(l.input_ids, l.input_gens) as u(id, gen)
                    join data_chunk ic on ic.chunk_id = u.id
-                   join job_input i on i.job_id = j.job_id and i.data_set_id = ic.data_set_id and i.mapping = 'same_key'),
+                   join chunk_edge e on e.input_id = u.id and e.chunk_id = l.chunk_id
+                   join job_input i on i.job_id = j.job_id and i.data_set_id = ic.data_set_id and i.mapping = e.mapping),
       'fan_in', (select coalesce(jsonb_agg(x.name order by i.position), '[]')
                    from job_input i join data_set x using (data_set_id)
                   where i.job_id = j.job_id and i.mapping = 'all'))

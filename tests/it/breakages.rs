@@ -8,7 +8,7 @@ use tokio::task::JoinSet;
 
 use crate::harness::TestDb;
 use crate::harness::cluster::run;
-use crate::{claim, floor, limits, model, plan, settle, sweep};
+use crate::{claim, floor, limits, model, plan, settle, sweep, windows};
 
 /// Installs a file with a part of it replaced.
 async fn break_it(db: &TestDb, file: &str, from: &str, to: &str) {
@@ -78,6 +78,17 @@ async fn without_the_second_look_at_inputs() {
         "inputs that are not looked at again",
         ("claim", from, to),
         claim::second_look,
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn without_a_look_at_what_no_plan_has() {
+    let from = "and not exists (select from chunk_gap g where g.chunk_id = c.chunk_id);";
+    caught(
+        "a missing upstream chunk taken for no input",
+        ("promote_chunks", from, ";"),
+        windows::plans::missing_upstream,
     )
     .await;
 }

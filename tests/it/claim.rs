@@ -351,7 +351,7 @@ pub(crate) async fn full_buffer(db: TestDb) {
     );
     shape.with("load", "labels: [loader]").build(&db).await;
     // Long enough for sessions that are opened meanwhile to overlap.
-    db.linger("insert", "lease", 300).await;
+    db.linger("insert", "lease", 1500).await;
     let control = db.control(Role::Worker);
     let barrier = Arc::new(Barrier::new(6));
     let mut workers = JoinSet::new();

@@ -52,9 +52,11 @@ async fn no_caller_brings_a_time_of_its_own() {
             "beat",
             "clock",
             "lead",
+            "note_stale_whole",
             "promote",
             "prove_term",
-            "release_new_plans"
+            "release_new_plans",
+            "replan_now"
         ]
     );
 }

@@ -34,14 +34,15 @@ async fn a_data_set_is_cut_again_as_declared() {
     let (site, mut coordinator) = recut().await;
     let worker = TestWorker::start(&site.db, "w1", 4).await;
     assert_eq!(worker.drain(4).await, 20);
+    worker.beside(cut_again(&site, &worker)).await;
+    coordinator.stop().await;
+}
+
+async fn cut_again(site: &Site, worker: &TestWorker) {
     let applied = site.apply(&chain(TWENTY)).await.ok();
     let says = "items: the plan in force keeps its 10 chunks until 'coordinator replan items'";
     assert!(applied.contains(says), "{applied}");
-    assert_eq!(
-        chunks(&site, "items").await,
-        10,
-        "apply alone plans nothing"
-    );
+    assert_eq!(chunks(site, "items").await, 10, "apply alone plans nothing");
     let status = site.command(&["status"]).await.run().await.ok();
     assert!(
         status.contains("older than its declaration: coordinator replan items"),
@@ -53,18 +54,18 @@ async fn a_data_set_is_cut_again_as_declared() {
         "{explained}"
     );
 
-    let said = replan(&site, &[]).await.failed(4);
+    let said = replan(site, &[]).await.failed(4);
     assert!(
         said.contains("nobody can be asked") && said.contains("--yes"),
         "{said}"
     );
-    let preview = replan(&site, &["--dry-run"]).await.ok();
+    let preview = replan(site, &["--dry-run"]).await.ok();
     assert!(
         preview.contains("mid") && preview.contains("out of use"),
         "{preview}"
     );
     assert!(preview.contains("nothing was changed"), "{preview}");
-    assert_eq!(chunks(&site, "dst").await, 10);
+    assert_eq!(chunks(site, "dst").await, 10);
 
     // While something runs it is refused; with --drain it waits for that.
     site.db
@@ -78,7 +79,7 @@ async fn a_data_set_is_cut_again_as_declared() {
         worker.claim(1).await.pop()
     })
     .await;
-    let said = replan(&site, &["--yes"]).await.failed(4);
+    let said = replan(site, &["--yes"]).await.failed(4);
     assert!(
         said.contains("1 chunk of items") && said.contains("--drain"),
         "{said}"
@@ -88,13 +89,13 @@ async fn a_data_set_is_cut_again_as_declared() {
         .await
         .start();
     drain.until_said("still running").await;
-    assert_eq!(chunks(&site, "items").await, 10);
+    assert_eq!(chunks(site, "items").await, 10);
     worker.complete(&[running]).await;
     assert!(drain.ended().await.success());
     let log = drain.said();
     assert!(log.contains("the new plan is in force"), "{log}");
     for set in ["items", "mid", "dst"] {
-        assert_eq!(chunks(&site, set).await, 20, "{set}");
+        assert_eq!(chunks(site, set).await, 20, "{set}");
     }
     let check = site
         .command(&["plan", "--check", "items"])
@@ -134,7 +135,7 @@ async fn a_data_set_is_cut_again_as_declared() {
     assert_eq!(site.db.bugs().await, [""; 0]);
 
     // Once more: all is equal, all is kept.
-    let same = replan(&site, &["--yes", "-o", "json"]).await.ok();
+    let same = replan(site, &["--yes", "-o", "json"]).await.ok();
     let same: serde_json::Value = serde_json::from_str(&same).unwrap();
     for set in same["preview"].as_array().unwrap() {
         assert_eq!(
@@ -145,7 +146,6 @@ async fn a_data_set_is_cut_again_as_declared() {
     }
     worker.beat().await;
     assert_eq!(worker.claim(4).await.len(), 0);
-    coordinator.stop().await;
 }
 
 #[tokio::test]

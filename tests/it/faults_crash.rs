@@ -15,7 +15,7 @@ fn chain(chunks: usize, job: &str) -> String {
         &format!(
             "  used: {{ at: {{ connection: lake, path: \"used/{{chunk}}.{{fence}}\" }} }}
 jobs:
-  use: {{ input: made, output: used, {run} }}
+  use: {{ input: {{ dataset: made, accept: unvalidated }}, output: used, {run} }}
 "
         ),
     )

@@ -33,6 +33,7 @@ const OF_READERS: &[&str] = &[
     "select_chunks",
     "pool_limit",
     "unconsumed",
+    "made_from",
     "replan_now",
 ];
 const OF_OPERATOR: &[&str] = &[
@@ -42,6 +43,8 @@ const OF_OPERATOR: &[&str] = &[
     "pause",
     "approve",
     "request",
+    "request_chunks",
+    "reject",
     "apply_flow",
     "ask_replan",
     "confirm_replan",
@@ -69,6 +72,10 @@ const OF_LEADER: &[&str] = &[
     "begin_plan",
     "add_chunks",
     "seal_plan",
+    "plan_sides",
+    "add_edges",
+    "add_gaps",
+    "seal_linked",
     "derive_plan",
     "unplanned",
     "plan_failed",
@@ -116,6 +123,7 @@ const AT_ANY_LEVEL: &[&str] = &[
     "report_loop",
     "plan_failed",
     "replan_now",
+    "made_from",
 ];
 
 #[tokio::test]

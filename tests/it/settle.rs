@@ -361,11 +361,14 @@ async fn a_whole_input_that_was_published_again_makes_the_attempt_stale() {
     let total = worker.claim_one().await;
     assert_eq!(total.dataset, "total");
     let dst = flow.chunks(&db, "dst").await[0];
+    // Past the verbs, which would wait for the reader: the settlement looks for itself.
     db.exec(
-        "update odf.chunk set status = 'resubmit' where chunk_id = $1",
+        "update odf.chunk_state set status = 'waiting' where chunk_id = $1",
         &[&dst.0],
     )
     .await;
+    db.exec("select odf.promote_chunks(array[$1::bigint])", &[&dst.0])
+        .await;
     worker.complete(&worker.claim(4).await).await;
     assert_eq!(
         worker.settle(&total, validated(&total)).await,

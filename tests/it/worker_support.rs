@@ -69,6 +69,13 @@ impl Site {
             let sql = format!("update odf.{column}::text, '/nowhere', $1)::jsonb");
             db.exec(&sql, &[&lake]).await;
         }
+        // Its source is nowhere, and these scripts do not ask for it: no gate can look at it either.
+        db.exec(
+            "update odf.job set spec = jsonb_set(spec, '{connections,db}', '{\"kind\": \"other\"}')
+              where spec #> '{connections,db}' is not null",
+            &[],
+        )
+        .await;
         Self { db, dir }
     }
 

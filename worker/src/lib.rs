@@ -1,6 +1,7 @@
 //! The worker: runs attempts of chunks and publishes what they made.
 
 pub mod attempt;
+mod audit;
 pub mod cli;
 pub mod daemon;
 mod doctor;

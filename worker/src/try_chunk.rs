@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use common::domain::{ChunkId, ChunkStatus, Fence, InputChunk, Outcome};
+use common::domain::{ChunkId, ChunkStatus, Fence, InputChunk, Outcome, RuleOutcome, Severity};
 use common::flow::model::ConnectionKind;
 use common::runtime::Shutdown;
 use common::store::ControlDb;
@@ -133,6 +133,21 @@ fn clean_up(config: &Config) {
     let _absent = std::fs::remove_dir_all(config.state_dir.join(&config.name));
 }
 
+/// One row of the table of rules.
+fn rule_line(rule: &RuleOutcome) -> String {
+    let answer = match (rule.ok, rule.severity) {
+        (true, _) => "yes",
+        (false, Severity::Fail) => "NO",
+        (false, Severity::Warn) => "warn",
+    };
+    let expected = if rule.expected.is_empty() {
+        String::new()
+    } else {
+        format!("; expected {}", rule.expected)
+    };
+    format!("{answer:<5} {:<28} {}{expected}", rule.rule, rule.found)
+}
+
 /// Says on stderr what came of it; stdout is the script's.
 fn tell(run: &DryRun) -> bool {
     let took = Duration::from_millis(run.result.duration_ms.unsigned_abs());
@@ -155,6 +170,9 @@ fn tell(run: &DryRun) -> bool {
             eprintln!("failed ({}), after {took}: {error}", class.word());
         }
         Outcome::Released { reason } => eprintln!("ended, after {took}: {reason}"),
+    }
+    for rule in &run.rules {
+        eprintln!("  {}", rule_line(rule));
     }
     if let Some(staged) = &run.staged {
         eprintln!("  staged at {}", staged.display());

@@ -162,7 +162,7 @@ async fn output_that_is_not_what_was_claimed_is_invalid_and_kept() {
         ("ln -s /etc/passwd $ODF_STAGING", "no regular file"),
         (
             "echo half > $ODF_STAGING; echo '{\"bytes\": 10}' > $ODF_RESULT",
-            "reported 10 bytes",
+            "10 bytes as reported",
         ),
         (
             "echo x > $ODF_STAGING; echo '{\"checksum\": \"sha256:00\"}' > $ODF_RESULT",

@@ -284,6 +284,56 @@ async fn bounds_of_every_kind_have_their_variables() {
 }
 
 #[tokio::test]
+async fn windows_and_many_inputs_have_their_variables_and_a_file() {
+    let mut bench = Bench::new(&DUMP.replace("ls -A", "cat \"$ODF_INPUTS\"")).await;
+    let window = Bounds::Window {
+        start: "2024-10-26T22:00:00Z".parse().unwrap(),
+        end: "2024-10-27T23:00:00Z".parse().unwrap(),
+        zone: "Europe/Berlin".into(),
+        label: "2024-10-27".into(),
+        rows: None,
+    };
+    let value = "AAPL".into();
+    bench.item.bounds = Bounds::Product {
+        parts: vec![window, Bounds::Value { value }],
+    };
+    let inputs = (1..=40).map(|n| {
+        let mut hour = input("hours", at("lake", None, None));
+        hour.location = Some(format!("hours/{n}.csv"));
+        hour
+    });
+    bench.item.inputs = inputs.collect();
+    let result = bench.run().await;
+    let location = report(&result).location.clone().unwrap();
+    let found = parse_environ(&fs::read(bench.path("lake").join(location)).unwrap());
+    for (name, value) in [
+        ("ODF_BOUNDS_KIND", "product"),
+        ("ODF_WINDOW_START", "2024-10-26T22:00:00Z"),
+        ("ODF_WINDOW_END", "2024-10-27T23:00:00Z"),
+        ("ODF_WINDOW_ZONE", "Europe/Berlin"),
+        ("ODF_WINDOW_LABEL", "2024-10-27"),
+        ("ODF_VALUE", "AAPL"),
+        ("ODF_INPUT_COUNT", "40"),
+    ] {
+        assert_eq!(found[name], value, "{name}");
+    }
+    // Hundreds of inputs would fill the environment; the file has all of them.
+    assert!(found.contains_key("ODF_INPUT_32_PATH") && !found.contains_key("ODF_INPUT_33_PATH"));
+    let log = String::from_utf8(bench.log(&result)).unwrap();
+    let lines = log
+        .lines()
+        .filter_map(|line| line.find("{\"dataset\"").map(|at| &line[at..]));
+    let lines: Vec<Value> = lines
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let expected = bench.path("lake/hours/40.csv");
+    assert_eq!(
+        (lines.len(), lines[39]["path"].as_str()),
+        (40, expected.to_str())
+    );
+}
+
+#[tokio::test]
 async fn what_cannot_be_handed_over_is_refused_by_name() {
     let mut bench = Bench::new("#!/bin/sh\necho x > $ODF_STAGING\n").await;
     bench.item.bounds = Bounds::Row {

@@ -3,6 +3,7 @@
 //! `odf.chunk_status` in SQL has the same words in the same order, and `odf.chunk_transition`
 //! the same pairs; `tests/it/transitions.rs` compares both with this file.
 
+use chrono::{DateTime, SecondsFormat, Utc};
 use serde::{Deserialize, Serialize};
 
 /// What production of a chunk has come to. `running` is derived from a live lease and
@@ -113,6 +114,17 @@ pub struct KeyColumn {
     pub collation: Option<String>,
 }
 
+/// The values of one column that lie in `[lower, upper)`, as text of its type.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ColumnSpan {
+    /// The column.
+    pub column: KeyColumn,
+    /// First value inside.
+    pub lower: String,
+    /// First value outside.
+    pub upper: String,
+}
+
 /// What part of its data set a chunk is. Values travel as data: bind parameters, environment, argv.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
@@ -147,6 +159,30 @@ pub enum Bounds {
     Row {
         /// Column name and text value, in the query's order; `None` is NULL.
         values: Vec<(String, Option<String>)>,
+    },
+    /// A window of a calendar: the instants in `[start, end)`.
+    Window {
+        /// First instant inside.
+        start: DateTime<Utc>,
+        /// First instant outside.
+        end: DateTime<Utc>,
+        /// The zone whose clock cut it, for example `Europe/Berlin`.
+        zone: String,
+        /// Its name in that zone's time, for example `2024-10-27T02+0200` or `2024-W13`.
+        label: String,
+        /// The rows of a table that lie in it, where the partition names a column.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        rows: Option<ColumnSpan>,
+    },
+    /// Rows outside of all windows of their table, or without a time.
+    OutsideWindows {
+        /// What the windows cover together.
+        rows: ColumnSpan,
+    },
+    /// What several dimensions have in common.
+    Product {
+        /// One part for each dimension, in the declared order; none of them a product.
+        parts: Vec<Bounds>,
     },
     /// The whole data set.
     Single,
@@ -196,9 +232,77 @@ impl Bounds {
                     .collect();
                 parts.join(", ")
             }
+            Self::Window {
+                start,
+                end,
+                zone,
+                label,
+                rows,
+            } => {
+                let column = rows
+                    .as_ref()
+                    .map(|rows| format!("{} in ", rows.column.name));
+                format!(
+                    "{}{label} {zone} ({} to below {})",
+                    column.unwrap_or_default(),
+                    rfc3339(*start),
+                    rfc3339(*end)
+                )
+            }
+            Self::OutsideWindows { rows } => format!(
+                "rows with {} below {}, from {} on, or without one",
+                rows.column.name, rows.lower, rows.upper
+            ),
+            Self::Product { parts } => {
+                let parts: Vec<String> = parts.iter().map(Self::in_words).collect();
+                parts.join("; ")
+            }
             Self::Single => "the whole data set".to_owned(),
         }
     }
+
+    /// The window of these bounds or of one of their dimensions: start, end, zone and label.
+    #[must_use]
+    pub fn window(&self) -> Option<(DateTime<Utc>, DateTime<Utc>, &str, &str)> {
+        match self {
+            Self::Window {
+                start,
+                end,
+                zone,
+                label,
+                ..
+            } => Some((*start, *end, zone, label)),
+            Self::Product { parts } => parts.iter().find_map(Self::window),
+            _ => None,
+        }
+    }
+}
+
+/// The most bytes in a chunk's key.
+pub const LONGEST_KEY: usize = 200;
+
+/// Says why a text cannot be a chunk's key as it is; `None` where it can.
+#[must_use]
+pub fn key_objection(key: &str) -> Option<&'static str> {
+    if key.is_empty() {
+        Some("it is empty")
+    } else if key.contains('/') {
+        Some("it holds `/`")
+    } else if key.chars().any(char::is_control) {
+        Some("it holds a control character")
+    } else if key.len() > LONGEST_KEY {
+        Some("it is longer than 200 bytes")
+    } else if matches!(key, "." | "..") || key.trim() != key {
+        Some("it is only dots, or starts or ends with a blank")
+    } else {
+        None
+    }
+}
+
+/// An instant as scripts and people read it: `2024-03-31T01:00:00Z`.
+#[must_use]
+pub fn rfc3339(instant: DateTime<Utc>) -> String {
+    instant.to_rfc3339_opts(SecondsFormat::Secs, true)
 }
 
 /// A chunk that a splitter proposes; the store gives it its identity.

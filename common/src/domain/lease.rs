@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Bounds, ChunkId, Fence};
 use crate::flow::model::{Connection, Location};
+use crate::flow::rules::Checks;
 
 /// A job as the database keeps it for its workers.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -24,6 +25,9 @@ pub struct JobSpec {
     pub output_at: Location,
     /// The output data set's name.
     pub output: String,
+    /// What is checked about an output before it is published; specs of before there were rules check nothing.
+    #[serde(default)]
+    pub checks: Checks,
     /// The connections that the job may use, by name: those of its inputs, its output and those it names.
     pub connections: BTreeMap<String, ConnectionSpec>,
 }
@@ -79,6 +83,9 @@ pub struct InputChunk {
     /// How its file is held against its publication before it is read.
     #[serde(default)]
     pub verify: crate::flow::model::Verify,
+    /// The word of the mapping by which it was found ([`crate::flow::model::Mapping::word`]).
+    #[serde(default)]
+    pub mapping: Option<String>,
 }
 
 /// A leased chunk: the only way to reach work.

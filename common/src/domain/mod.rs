@@ -12,7 +12,7 @@ pub mod validation;
 pub mod verdict;
 
 pub use attempt::{AttemptResult, FailureClass, Outcome, OutputReport};
-pub use chunk::{Bounds, ChunkStatus, KeyColumn, NewChunk};
+pub use chunk::{Bounds, ChunkStatus, ColumnSpan, KeyColumn, NewChunk, rfc3339};
 pub use fence::{ChunkId, Fence, SessionId};
 pub use lease::{ConnectionSpec, InputChunk, JobSpec, WorkItem};
 pub use validation::{RuleOutcome, Severity, Validation};

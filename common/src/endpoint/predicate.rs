@@ -5,7 +5,7 @@
 //! database that may have been tampered with, must parse as such. Where values can be bound as
 //! parameters instead, bind them.
 
-use crate::domain::{Bounds, KeyColumn};
+use crate::domain::{Bounds, ColumnSpan, KeyColumn};
 
 use super::name::{NameError, quote_ident, quote_literal, split_qualified};
 
@@ -51,7 +51,8 @@ pub enum PredicateError {
 ///
 /// # Errors
 /// NUL in a name or value, a bound of the wrong length, a type or collation that does not parse
-/// as one, or bounds of a kind that has no condition (value, file, row).
+/// as one, or bounds of a kind that has no condition (value, file, row, a window without a column, a
+/// product of which a part has none).
 pub fn sql_predicate(bounds: &Bounds) -> Result<String, PredicateError> {
     match bounds {
         Bounds::KeyRange {
@@ -72,11 +73,45 @@ pub fn sql_predicate(bounds: &Bounds) -> Result<String, PredicateError> {
             }
             Ok(format!("({})", tests.join(" OR ")))
         }
+        Bounds::Window {
+            rows: Some(rows), ..
+        } => span(rows, ">=", "AND", "<").map(|inside| format!("({inside})")),
+        Bounds::OutsideWindows { rows } => {
+            let name = quote_ident(&rows.column.name)?;
+            let outside = span(rows, "<", "OR", ">=")?;
+            Ok(format!("({outside} OR {name} IS NULL)"))
+        }
+        Bounds::Product { parts } => {
+            let parts = parts
+                .iter()
+                .map(sql_predicate)
+                .collect::<Result<Vec<_>, _>>()?;
+            Ok(format!("({})", parts.join(" AND ")))
+        }
         Bounds::Single => Ok("TRUE".to_owned()),
+        Bounds::Window { rows: None, .. } => Err(PredicateError::NoCondition { kind: "window" }),
         Bounds::Value { .. } => Err(PredicateError::NoCondition { kind: "value" }),
         Bounds::File { .. } => Err(PredicateError::NoCondition { kind: "file" }),
         Bounds::Row { .. } => Err(PredicateError::NoCondition { kind: "row" }),
     }
+}
+
+/// One column held against the lower and the upper end of a span.
+fn span(
+    rows: &ColumnSpan,
+    to_lower: &str,
+    word: &str,
+    to_upper: &str,
+) -> Result<String, PredicateError> {
+    let name = quote_ident(&rows.column.name)?;
+    let columns = std::slice::from_ref(&rows.column);
+    let lower = literals(columns, std::slice::from_ref(&rows.lower))?;
+    let upper = literals(columns, std::slice::from_ref(&rows.upper))?;
+    Ok(format!(
+        "{name} {to_lower} {} {word} {name} {to_upper} {}",
+        row(&lower),
+        row(&upper)
+    ))
 }
 
 fn range(
@@ -243,7 +278,7 @@ fn without_modifiers(text: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::{PredicateError, is_type, sql_predicate};
-    use crate::domain::{Bounds, KeyColumn};
+    use crate::domain::{Bounds, ColumnSpan, KeyColumn};
     use proptest::prelude::{any, prop_assert, prop_assert_eq, proptest};
 
     fn column(name: &str, sql_type: &str, collation: Option<&str>) -> KeyColumn {
@@ -289,6 +324,43 @@ mod tests {
                 &[]
             )),
             r#"(("a", "B") >= ('1'::integer, 'it''s'::text COLLATE "C") AND "B" IS NOT NULL)"#
+        );
+    }
+
+    #[test]
+    fn windows_are_spans_of_their_column_and_products_hold_all_of_their_parts() {
+        let instant = |text: &str| text.parse().unwrap();
+        let rows = ColumnSpan {
+            column: column("at", "timestamp with time zone", None),
+            lower: "2024-03-30T23:00:00Z".to_owned(),
+            upper: "2024-03-31T22:00:00Z".to_owned(),
+        };
+        let window = |rows| Bounds::Window {
+            start: instant("2024-03-30T23:00:00Z"),
+            end: instant("2024-03-31T22:00:00Z"),
+            zone: "Europe/Berlin".to_owned(),
+            label: "2024-03-31".to_owned(),
+            rows,
+        };
+        let inside = r#"("at" >= '2024-03-30T23:00:00Z'::timestamp with time zone AND "at" < '2024-03-31T22:00:00Z'::timestamp with time zone)"#;
+        assert_eq!(sql_predicate(&window(Some(rows.clone()))).unwrap(), inside);
+        let outside = sql_predicate(&Bounds::OutsideWindows { rows: rows.clone() }).unwrap();
+        assert!(outside.contains(" OR \"at\" IS NULL)"), "{outside}");
+        let id = between(vec![column("id", "bigint", None)], &["1"], &["7"]);
+        let both = Bounds::Product {
+            parts: vec![window(Some(rows)), id],
+        };
+        assert_eq!(
+            sql_predicate(&both).unwrap(),
+            format!(r#"({inside} AND ("id" >= '1'::bigint AND "id" < '7'::bigint))"#)
+        );
+        // Half a condition would hand every chunk the rows of its neighbours.
+        let open = Bounds::Product {
+            parts: vec![both, window(None)],
+        };
+        assert_eq!(
+            sql_predicate(&open),
+            Err(PredicateError::NoCondition { kind: "window" })
         );
     }
 

@@ -8,6 +8,9 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::rules::Checks;
+use crate::calendar::Calendar;
+
 /// One flow: what one YAML file declares.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Flow {
@@ -85,6 +88,9 @@ pub struct DataSet {
     /// How its published files are looked at before a job reads them.
     #[serde(default, skip_serializing_if = "Verify::is_default")]
     pub verify: Verify,
+    /// What is checked about it before it is published.
+    #[serde(flatten)]
+    pub checks: Checks,
 }
 
 /// How a published file is held against its publication before a job reads it.
@@ -150,8 +156,38 @@ pub enum Partition {
         /// Program and arguments; no shell.
         argv: Vec<String>,
     },
+    /// One chunk for each window of a calendar.
+    Windows {
+        /// Which windows.
+        #[serde(flatten)]
+        calendar: Calendar,
+        /// The column whose time says in which window a row lies; `None` where only scripts know.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        column: Option<String>,
+        /// What becomes of rows outside of all windows.
+        #[serde(default)]
+        rest: Rest,
+    },
+    /// One chunk for each combination of the chunks of several dimensions.
+    Product {
+        /// The dimensions, the slowest first; none of them a product.
+        parts: Vec<Partition>,
+    },
     /// One chunk.
     Single,
+}
+
+/// What becomes of rows that lie outside of all windows, or whose time is NULL.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Rest {
+    /// The data set is not planned while there are any.
+    #[default]
+    Error,
+    /// They are a chunk of their own, the last.
+    Chunk,
+    /// They are left where they are, and told by number.
+    Ignore,
 }
 
 /// How many chunks, or how many rows in each.
@@ -238,7 +274,7 @@ pub struct Input {
 }
 
 /// Which chunks of an input an output chunk is made from.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Mapping {
     /// The one of the same key.
@@ -246,6 +282,60 @@ pub enum Mapping {
     SameKey,
     /// All of them.
     All,
+    /// Every window that lies inside the output's window.
+    Windows,
+    /// The window that ends where the output's window begins.
+    Previous {
+        /// What becomes of an output window before which the input has none.
+        first: First,
+    },
+    /// Those whose keys an expression turns into the output's key: N to 1.
+    To(Rewrite),
+    /// The one whose key an expression makes of the output's key: 1 to N.
+    From(Rewrite),
+}
+
+impl Mapping {
+    /// The word that the control database keeps for it.
+    #[must_use]
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::SameKey => "same_key",
+            Self::All => "all",
+            Self::Windows => "windows",
+            Self::Previous { .. } => "previous",
+            Self::To(_) => "to",
+            Self::From(_) => "from",
+        }
+    }
+
+    /// Whether its edges follow from more than equal keys, so that `link` has to draw them.
+    #[must_use]
+    pub fn is_linked(&self) -> bool {
+        !matches!(self, Self::SameKey | Self::All)
+    }
+}
+
+/// What becomes of an output window before which its input has none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum First {
+    /// It is made without that input.
+    Ready,
+    /// It waits until there is one.
+    Wait,
+    /// It is not a chunk of the output.
+    Skip,
+}
+
+/// A key made of another key: what a regular expression finds, put into a template.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rewrite {
+    /// A regular expression; every key must match.
+    #[serde(rename = "match")]
+    pub pattern: String,
+    /// The key that is made, with `$1` or `${name}` for what the groups found.
+    pub template: String,
 }
 
 /// What a job runs.

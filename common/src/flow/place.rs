@@ -113,6 +113,8 @@ pub(crate) struct Problems<'s> {
     pub(crate) source: &'s Source<'s>,
     list: Vec<Diagnostic>,
     dropped: usize,
+    /// Whether one of those not kept is an error.
+    dropped_error: bool,
     /// Where a dropped problem is written to, so that callers need not care.
     scratch: Option<Diagnostic>,
 }
@@ -123,6 +125,7 @@ impl<'s> Problems<'s> {
             source,
             list: Vec::new(),
             dropped: 0,
+            dropped_error: false,
             scratch: None,
         }
     }
@@ -147,6 +150,7 @@ impl<'s> Problems<'s> {
             return &mut self.list[last];
         }
         self.dropped += 1;
+        self.dropped_error |= severity == Severity::Error;
         self.scratch.insert(diagnostic)
     }
 
@@ -157,7 +161,7 @@ impl<'s> Problems<'s> {
 
     /// Whether the file cannot be used.
     pub(crate) fn any_error(&self) -> bool {
-        self.dropped > 0 || self.list.iter().any(Diagnostic::is_error)
+        self.dropped_error || self.list.iter().any(Diagnostic::is_error)
     }
 
     /// All problems in the order of the file.
@@ -166,9 +170,14 @@ impl<'s> Problems<'s> {
             .sort_by_key(|problem| (problem.line, problem.column));
         if self.dropped > 0 {
             let message = format!("{} more problems are not shown", self.dropped);
+            let severity = if self.dropped_error {
+                Severity::Error
+            } else {
+                Severity::Warning
+            };
             self.list.push(
                 self.source
-                    .diagnostic(Severity::Error, Mark::default(), "", message),
+                    .diagnostic(severity, Mark::default(), "", message),
             );
         }
         self.list

@@ -5,12 +5,14 @@
 
 use schemars::{Schema, SchemaGenerator, json_schema};
 
+use super::raw_rules::{RawCsv, RawRejects, RawRule};
+use super::raw_window::{RawByProduct, RawByWindows, RawChunks};
 use super::read::{
     At, Fields, FromNode, Given, Named, Place, Problems, describe, mismatch, record,
 };
 use super::scalar::{
-    Accept, Amount, Attempts, ChunkCount, Environments, InputChunks, KeepFor, Kind, Limit,
-    Priority, Size, Span, Text, VerifyWord, Written,
+    Accept, Amount, Attempts, ChunkCount, Environments, FirstWindow, FormatWord, KeepFor, Kind,
+    Limit, Priority, Size, Span, Text, VerifyWord, Written,
 };
 use super::tree::{Node, Value};
 
@@ -146,7 +148,7 @@ record! {
     RawDataSet, "a data set" {
         /// Where it is: a connection and a table or path.
         required at: RawLocation,
-        /// How it is cut into chunks; only for data sets that no job makes chunk by chunk.
+        /// How it is cut into chunks; not where a job makes it chunk by chunk from chunks of the same keys.
         optional partition: RawPartition,
         /// Stops its job while so much is published and not yet consumed.
         optional buffer: RawBuffer,
@@ -154,6 +156,14 @@ record! {
         optional keep: KeepFor,
         /// How a published file is looked at before a job reads it: checksum (the default) or size.
         optional verify: VerifyWord,
+        /// How its files are read before they are published; by the end of its path unless given.
+        optional format: FormatWord,
+        /// How the fields of a csv file are written.
+        optional csv: RawCsv,
+        /// Rules that an output keeps before it is published.
+        optional validate: Vec<At<RawRule>>,
+        /// Where rows that break a rule go, and how many there may be.
+        optional rejects: RawRejects,
     }
 }
 
@@ -233,13 +243,18 @@ pub(crate) enum RawPartition {
     Files(RawByFiles),
     Query(RawByQuery),
     Command(RawByCommand),
+    Windows(RawByWindows),
+    Product(RawByProduct),
     Single,
 }
 
 /// The keys of which a partition has exactly one.
-const SCHEMES: [&str; 5] = ["key", "list", "files", "query", "command"];
+const SCHEMES: [&str; 7] = [
+    "key", "list", "files", "query", "command", "every", "product",
+];
 
-const PARTITION_EXPECTED: &str = "single, or a map with one of key, list, files, query and command";
+const PARTITION_EXPECTED: &str =
+    "single, or a map with one of key, list, files, query, command, every and product";
 
 impl FromNode for RawPartition {
     fn read(node: &Node, place: &Place, problems: &mut Problems<'_>) -> Option<Self> {
@@ -264,6 +279,8 @@ impl FromNode for RawPartition {
             ["files"] => RawByFiles::read(node, place, problems).map(Self::Files),
             ["query"] => RawByQuery::read(node, place, problems).map(Self::Query),
             ["command"] => RawByCommand::read(node, place, problems).map(Self::Command),
+            ["every"] => RawByWindows::read(node, place, problems).map(Self::Windows),
+            ["product"] => RawByProduct::read(node, place, problems).map(Self::Product),
             [] => {
                 unknown_scheme(node, place, problems);
                 None
@@ -283,15 +300,33 @@ impl FromNode for RawPartition {
     }
 
     fn schema(generator: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "oneOf": [
-            describe(json_schema!({ "const": "single" }), "One chunk."),
-            RawByKey::schema(generator),
-            RawByList::schema(generator),
-            RawByFiles::schema(generator),
-            RawByQuery::schema(generator),
-            RawByCommand::schema(generator),
-        ] })
+        let mut schemes = simple_schemes(generator);
+        let each = json_schema!({ "oneOf": schemes.clone() });
+        schemes.push(json_schema!({
+            "type": "object",
+            "description": "One chunk for each combination of the chunks of several dimensions.",
+            "properties": { "product": {
+                "type": "array", "minItems": 2, "items": each,
+                "description": "The dimensions, the slowest first, each a partition.",
+            } },
+            "required": ["product"],
+            "additionalProperties": false,
+        }));
+        json_schema!({ "oneOf": schemes })
     }
+}
+
+/// The schemes that may be dimensions of a product.
+fn simple_schemes(generator: &mut SchemaGenerator) -> Vec<Schema> {
+    vec![
+        describe(json_schema!({ "const": "single" }), "One chunk."),
+        RawByKey::schema(generator),
+        RawByList::schema(generator),
+        RawByFiles::schema(generator),
+        RawByQuery::schema(generator),
+        RawByCommand::schema(generator),
+        RawByWindows::schema(generator),
+    ]
 }
 
 /// Reports a partition whose keys name no scheme, guessing which was meant.
@@ -378,8 +413,11 @@ record! {
     RawInput, "an input" {
         /// A data set of this file.
         required dataset: Text,
-        /// all for every chunk, same for the one of the same key.
-        optional chunks: InputChunks,
+        /// same for the chunk of the same key, all for every chunk, windows for those inside the output's
+        /// window, previous for the one before it, or an expression over keys.
+        optional chunks: RawChunks,
+        /// For previous: what becomes of a window that has none before it, ready, wait or skip.
+        optional first: FirstWindow,
         /// unvalidated where the job may read what nothing vouches for.
         optional accept: Accept,
     }
@@ -404,6 +442,7 @@ impl RawInputs {
                     }),
                     chunks: Given::Missing,
                     accept: Given::Missing,
+                    first: Given::Missing,
                 }
             }
             _ => {

@@ -45,9 +45,14 @@ impl<'n> Fields<'n> {
         let mut seen = HashMap::new();
         let mut misspelt = Vec::new();
         for (key, value) in open_map(node, place, keys, problems)? {
-            let Some(name) = key_text(key, place, problems) else {
-                continue;
+            // YAML reads a plain `null` as nothing, as a key too.
+            let null_is_a_key = matches!(key.value, Value::Empty) && known.contains(&"null");
+            let name = if null_is_a_key {
+                Some("null")
+            } else {
+                key_text(key, place, problems)
             };
+            let Some(name) = name else { continue };
             let child = place.child(key, name, value);
             if !known.contains(&name) {
                 misspelt
@@ -290,6 +295,11 @@ impl<T: FromNode> FromNode for Vec<At<T>> {
     }
 }
 
+/// A field's key: `type` for `r#type`, which Rust does not take for a name otherwise.
+pub(crate) fn plain_key(field: &'static str) -> &'static str {
+    field.strip_prefix("r#").unwrap_or(field)
+}
+
 /// Declares a map with fixed keys: its struct, its reader and its schema.
 ///
 /// A required key that is missing was reported when it was read.
@@ -309,7 +319,7 @@ macro_rules! record {
 
         impl FromNode for $name {
             fn read(node: &Node, place: &Place, problems: &mut Problems<'_>) -> Option<Self> {
-                let known = [$(stringify!($field)),*];
+                let known = [$($crate::flow::read::plain_key(stringify!($field))),*];
                 let fields = Fields::open(node, place, $what, &known, problems)?;
                 Some(Self { $( $field: record!(
                     @$need fields, $field, concat!($($field_doc),*), problems
@@ -318,7 +328,7 @@ macro_rules! record {
 
             fn schema(generator: &mut SchemaGenerator) -> Schema {
                 let mut properties = serde_json::Map::new();
-                let needs = [$((stringify!($field), stringify!($need))),*];
+                let needs = [$(($crate::flow::read::plain_key(stringify!($field)), stringify!($need))),*];
                 let required: Vec<&str> = needs
                     .into_iter()
                     .filter_map(|(key, need)| (need == "required").then_some(key))
@@ -326,7 +336,7 @@ macro_rules! record {
                 $(
                     let doc = concat!($($field_doc),*);
                     let schema = describe(<$type>::schema(generator), doc);
-                    properties.insert(stringify!($field).to_owned(), schema.to_value());
+                    properties.insert($crate::flow::read::plain_key(stringify!($field)).to_owned(), schema.to_value());
                 )*
                 schemars::json_schema!({
                     "type": "object",
@@ -339,10 +349,10 @@ macro_rules! record {
         }
     };
     (@required $fields:ident, $field:ident, $doc:expr, $problems:ident) => {
-        $fields.require(stringify!($field), $doc, $problems)
+        $fields.require($crate::flow::read::plain_key(stringify!($field)), $doc, $problems)
     };
     (@optional $fields:ident, $field:ident, $doc:expr, $problems:ident) => {
-        $fields.take(stringify!($field), $problems)
+        $fields.take($crate::flow::read::plain_key(stringify!($field)), $problems)
     };
 }
 pub(crate) use record;

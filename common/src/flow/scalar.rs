@@ -184,6 +184,10 @@ whole_number! {
     Amount(u64), 1..=1_000_000_000_000_000
 }
 whole_number! {
+    /// Digits of a decimal.
+    Digits(u32), 0..=1_000
+}
+whole_number! {
     /// How often a chunk is tried.
     Attempts(u32), 1..=1_000
 }
@@ -338,6 +342,24 @@ words! {
     InputChunks {
         All = "all",
         Same = "same",
+        Windows = "windows",
+        Previous = "previous",
+    }
+}
+words! {
+    /// What becomes of an output window before which its input has none.
+    FirstWindow {
+        Ready = "ready",
+        Wait = "wait",
+        Skip = "skip",
+    }
+}
+words! {
+    /// What becomes of rows outside of all windows.
+    RestRows {
+        Error = "error",
+        Chunk = "chunk",
+        Ignore = "ignore",
     }
 }
 words! {
@@ -358,6 +380,24 @@ words! {
     Environments {
         Same = "same",
         Mixed = "mixed",
+    }
+}
+
+words! {
+    /// How the files of a data set are read.
+    FormatWord {
+        Csv = "csv",
+        Jsonl = "jsonl",
+        Parquet = "parquet",
+        /// Not at all: nothing but size and checksum is known.
+        None = "none",
+    }
+}
+words! {
+    /// What a failed rule means.
+    SeverityWord {
+        Fail = "fail",
+        Warn = "warn",
     }
 }
 

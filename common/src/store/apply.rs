@@ -9,7 +9,7 @@ use tokio_postgres::types::Type;
 use super::error::Said;
 use super::{ControlDb, StoreError, read};
 use crate::domain::JobSpec;
-use crate::flow::model::{Flow, Job, Mapping, Run};
+use crate::flow::model::{Flow, Job, Run};
 
 /// What `apply` did.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -88,12 +88,15 @@ fn job_row(application: &Application<'_>, name: &str, job: &Job) -> Value {
             .map(|input| flow.datasets[&input.dataset].at.connection.as_str()),
     );
     used.extend(job.connections.iter().map(String::as_str));
+    let checks = &flow.datasets[&job.output].checks;
+    used.extend(checks.connections());
     let spec = JobSpec {
         name: name.to_owned(),
         job: job.clone(),
         script_sha256: application.scripts.get(name).cloned(),
         output_at: output_at.clone(),
         output: job.output.clone(),
+        checks: checks.clone(),
         connections: used
             .iter()
             .filter_map(|used| {
@@ -110,13 +113,7 @@ fn job_row(application: &Application<'_>, name: &str, job: &Job) -> Value {
     let inputs: Vec<Value> = job
         .inputs
         .iter()
-        .map(|input| {
-            let mapping = match input.mapping {
-                Mapping::SameKey => "same_key",
-                Mapping::All => "all",
-            };
-            json!({"dataset": input.dataset, "mapping": mapping})
-        })
+        .map(|input| json!({"dataset": input.dataset, "mapping": input.mapping.word()}))
         .collect();
     json!({
         "name": name, "output": job.output, "depth": application.depths.get(name).copied().unwrap_or(1),

@@ -7,6 +7,7 @@
 pub mod apply;
 pub mod error;
 pub mod lead;
+pub mod link;
 pub mod peek;
 pub mod plan;
 pub mod replan;

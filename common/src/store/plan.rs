@@ -23,6 +23,9 @@ pub struct Unplanned {
     pub name: String,
     /// Whether a splitter cuts it (else it is derived from its inputs).
     pub split: bool,
+    /// Whether its edges have to be drawn from its inputs' plans, which are all sealed.
+    #[serde(default)]
+    pub linked: bool,
     /// Its declaration.
     pub spec: DataSet,
     /// The connection it is on, secrets unresolved.

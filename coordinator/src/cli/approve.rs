@@ -15,7 +15,10 @@ pub struct Args {
     /// Which chunks.
     #[command(flatten)]
     pub selection: Selection,
-    /// Show how many would be approved and change nothing
+    /// Send them back to be made again instead
+    #[arg(long, requires = "reason")]
+    pub reject: bool,
+    /// Show how many it would be and change nothing
     #[arg(long)]
     pub dry_run: bool,
     /// Do not ask
@@ -28,17 +31,34 @@ pub struct Args {
 
 #[derive(Debug, Serialize)]
 struct Approval {
-    approved: i64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    approved: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rejected: Option<i64>,
     dry_run: bool,
+}
+
+impl Approval {
+    fn of(n: i64, reject: bool, dry_run: bool) -> Self {
+        Self {
+            approved: (!reject).then_some(n),
+            rejected: reject.then_some(n),
+            dry_run,
+        }
+    }
 }
 
 impl Shown for Approval {
     fn human(&self, page: &mut Page) {
-        let chunks = plural(self.approved, "chunk");
-        page.line(match (self.approved, self.dry_run) {
+        let (n, verb, done) = match self.rejected {
+            Some(n) => (n, "reject", "rejected and to be made again"),
+            None => (self.approved.unwrap_or_default(), "approve", "approved"),
+        };
+        let chunks = plural(n, "chunk");
+        page.line(match (n, self.dry_run) {
             (0, _) => "no chunk waits for approval there".to_owned(),
-            (_, true) => format!("would approve {chunks}"),
-            (_, false) => format!("{chunks} approved"),
+            (_, true) => format!("would {verb} {chunks}"),
+            (_, false) => format!("{chunks} {done}"),
         });
     }
 }
@@ -53,22 +73,24 @@ pub async fn run(mut args: Args, session: &mut Session) -> Result<Exit, Failure>
     let db = session.db().await?;
     let waiting = operate::count(&db, &selectors).await?;
     if args.dry_run || waiting == 0 {
-        session.out.show(&Approval {
-            approved: waiting,
-            dry_run: args.dry_run,
-        })?;
+        session
+            .out
+            .show(&Approval::of(waiting, args.reject, args.dry_run))?;
         return Ok(Exit::Ok);
     }
     if waiting > 1 && session.out.interactive && !args.yes {
-        let question = format!("approve {}?", plural(waiting, "chunk"));
+        let verb = if args.reject { "reject" } else { "approve" };
+        let question = format!("{verb} {}?", plural(waiting, "chunk"));
         if !session.out.ask(&question)? {
             return Err(Failure::new(Exit::Refused, "nothing was changed"));
         }
     }
-    let approved = operate::approve(&db, &selectors, args.reason.as_deref()).await?;
-    session.out.show(&Approval {
-        approved,
-        dry_run: false,
-    })?;
+    let reason = args.reason.as_deref();
+    let n = if args.reject {
+        operate::reject(&db, &selectors, reason).await?
+    } else {
+        operate::approve(&db, &selectors, reason).await?
+    };
+    session.out.show(&Approval::of(n, args.reject, false))?;
     Ok(Exit::Ok)
 }

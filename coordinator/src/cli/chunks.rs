@@ -116,9 +116,11 @@ impl Shown for List {
 
 fn reason(chunk: &ChunkRow, page: &Page) -> String {
     let text = chunk.reason.as_deref().unwrap_or("");
-    match chunk.retry_at {
-        Some(at) => format!("retry at {}: {text}", page.zoned(at).format("%H:%M:%S")),
-        None => text.to_owned(),
+    match (chunk.retry_at, chunk.hold_until, chunk.stale_since) {
+        (Some(at), ..) => format!("retry at {}: {text}", page.zoned(at).format("%H:%M:%S")),
+        (None, Some(at), _) => format!("until {}: {text}", words::stamp(page.zoned(at))),
+        (None, None, Some(_)) if text.is_empty() => "stale".to_owned(),
+        _ => text.to_owned(),
     }
 }
 

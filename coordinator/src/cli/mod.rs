@@ -17,6 +17,7 @@ pub mod explain;
 pub mod failure;
 pub mod failures;
 pub mod init;
+pub mod lineage;
 pub mod logs;
 pub mod operate;
 pub mod output;
@@ -30,7 +31,9 @@ pub mod request;
 pub mod scale;
 pub mod selector;
 pub mod serve;
+pub mod stale;
 pub mod status;
+mod until;
 pub mod wait;
 pub mod words;
 pub mod workers;
@@ -131,6 +134,10 @@ pub enum Command {
     Chunks(chunks::Args),
     /// Everything about one chunk, data set or pool: where it stands and why
     Explain(explain::Args),
+    /// What a chunk was made from and what was made from it, generation by generation
+    Lineage(lineage::Args),
+    /// What was made from superseded data, and what repairs it
+    Stale(stale::Args),
     /// The last lines of a chunk's log
     Logs(logs::Args),
     /// What failed, grouped by cause
@@ -260,6 +267,8 @@ async fn dispatch(command: Command, session: &mut Session) -> Result<Exit, Failu
         Command::Status(args) => status::run(args, session).await,
         Command::Chunks(args) => chunks::run(args, session).await,
         Command::Explain(args) => explain::run(args, session).await,
+        Command::Lineage(args) => lineage::run(args, session).await,
+        Command::Stale(args) => stale::run(args, session).await,
         Command::Logs(args) => logs::run(args, session).await,
         Command::Failures(args) => failures::run(args, session).await,
         Command::Postmortem(args) => postmortem::run(args, session).await,

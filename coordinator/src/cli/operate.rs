@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sqlx::PgPool;
@@ -144,12 +145,12 @@ pub async fn drain(
     Ok(answer)
 }
 
-/// What `odf.request` answers, summed over several selectors.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// What `odf.request_chunks` answers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Requested {
     /// `resubmit`, `held` or `cancelled`.
     pub verb: String,
-    /// Chunks that the selectors matched.
+    /// Chunks that are meant: by a selector, or because they are made from such.
     pub matched: i64,
     /// Those that the verb fits.
     pub accepted: i64,
@@ -161,6 +162,63 @@ pub struct Requested {
     pub pending: i64,
     /// Whether nothing was changed.
     pub dry_run: bool,
+    /// Running attempts that read what is to be made again.
+    pub readers_n: i64,
+    /// The first of them: chunk and worker.
+    pub readers: Vec<String>,
+    /// When a hold ends by itself.
+    pub until: Option<DateTime<Utc>>,
+    /// By data set, inputs first.
+    pub sets: Vec<RequestedSet>,
+    /// Why some can never be asked for.
+    pub causes: Vec<String>,
+}
+
+/// A data set's part of a request.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RequestedSet {
+    /// Its name.
+    pub dataset: String,
+    /// Whether it is there only because it is made from what was selected.
+    pub below: bool,
+    /// Chunks that are meant.
+    pub chunks: i64,
+    /// Those that the verb fits.
+    pub accepted: i64,
+    /// Chunks made from the others that a person held or cancelled: they stay so.
+    pub kept: i64,
+}
+
+/// What to do about running attempts that read what is to be made again.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Readers {
+    /// Make it again when they have ended
+    #[default]
+    Wait,
+    /// Change nothing and name them
+    Refuse,
+    /// Stop them; they are not charged
+    Cancel,
+}
+
+/// How a request is meant, in the words of `odf.request_chunks`.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Options {
+    /// Only tell what it would come to.
+    pub dry_run: bool,
+    /// Stop attempts that make these chunks.
+    pub now: bool,
+    /// What becomes of attempts that read them.
+    pub readers: Readers,
+    /// Take in what is made from them.
+    pub downstream: bool,
+    /// Seconds after which a hold ends.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hold_s: Option<f64>,
+    /// When a hold ends.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub until: Option<DateTime<Utc>>,
 }
 
 /// Asks for chunks to be resubmitted, held or cancelled: all selectors in one transaction.
@@ -172,35 +230,33 @@ pub async fn request(
     verb: &str,
     selectors: &[Value],
     reason: Option<&str>,
-    dry_run: bool,
-    at_once: bool,
+    options: &Options,
 ) -> Result<Requested, ReadError> {
-    let answers: Vec<Json<Requested>> =
-        sqlx::query_scalar("select odf.request($1, s, $3, $4, $5) from unnest($2::jsonb[]) s")
-            .bind(verb)
-            .bind(selectors)
-            .bind(reason)
-            .bind(dry_run)
-            .bind(at_once)
-            .fetch_all(db)
-            .await?;
-    let mut all = Requested {
-        verb: verb.to_owned(),
-        dry_run,
-        ..Requested::default()
-    };
-    for Json(one) in answers {
-        all.matched += one.matched;
-        all.accepted += one.accepted;
-        all.pending += one.pending;
-        for (state, n) in one.states {
-            *all.states.entry(state).or_default() += n;
-        }
-        for (state, n) in one.refused {
-            *all.refused.entry(state).or_default() += n;
-        }
-    }
-    Ok(all)
+    let Json(answer) = sqlx::query_scalar("select odf.request_chunks($1, $2, $3, $4)")
+        .bind(verb)
+        .bind(Json(selectors))
+        .bind(reason)
+        .bind(Json(options))
+        .fetch_one(db)
+        .await?;
+    Ok(answer)
+}
+
+/// Sends published chunks that wait for approval back to be made again.
+///
+/// # Errors
+/// As the server answers; then nothing was changed.
+pub async fn reject(
+    db: &PgPool,
+    selectors: &[Value],
+    reason: Option<&str>,
+) -> Result<i64, ReadError> {
+    let Json(answer): Json<Requested> = sqlx::query_scalar("select odf.reject($1, $2)")
+        .bind(Json(selectors))
+        .bind(reason)
+        .fetch_one(db)
+        .await?;
+    Ok(answer.accepted)
 }
 
 /// How many chunks selectors match.

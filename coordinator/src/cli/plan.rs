@@ -1,20 +1,24 @@
 //! `coordinator plan`: what a flow file would be split into and what would run. Writes nothing.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 
 use anyhow::Context as _;
-use common::domain::NewChunk;
+use common::calendar::Calendar;
+use common::domain::{NewChunk, Severity};
 use common::endpoint::{self, SecretString};
 use common::flow::Diagnostic;
-use common::flow::model::{Flow, Mapping, Partition};
+use common::flow::link::{Figures, Links, Side, calendars, link};
+use common::flow::model::{DataSet, Flow, Input, Mapping, Partition, Rest};
 use common::secret::SecretSource;
 use common::store::ControlDb;
 use serde::Serialize;
 
 use crate::declare;
+use crate::linker::{self, Gathered};
 use crate::planner::{Planner, Preview};
-use crate::split::check::{TilingReport, check_tiling};
+use crate::split::check::{TilingCheck, TilingReport};
 use crate::split::{Endpoint, SplitLimits, session_settings};
 
 /// Show what would be split and run; or check that a stored plan tiles its table
@@ -64,8 +68,13 @@ pub struct DataSetPreview {
     pub sizes: Option<(i64, i64, i64, f64)>,
     /// First and last chunks.
     pub examples: Vec<(String, String)>,
+    /// How many chunks of its inputs each of its chunks is made from, where that is not one for one.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub inputs: Vec<Figures>,
     /// What to know.
     pub notes: Vec<String>,
+    /// What is checked before a chunk of it is published.
+    pub checks: Vec<String>,
     /// What promise publishing to it can keep.
     pub effect: Option<&'static str>,
 }
@@ -80,16 +89,18 @@ pub async fn preview(args: &PlanArgs) -> anyhow::Result<PlanReport> {
     let flow = &declared.flow;
     let planner = Planner::new(SecretSource::from_process(), args.script_dir.clone());
     let mut datasets: Vec<DataSetPreview> = Vec::new();
+    let mut chunks = Chunks::of(flow);
     for (name, set) in &flow.datasets {
         if declared.topology.maker(name).is_some() {
             continue;
         }
         let connection = &flow.connections[&set.at.connection];
-        let mut sink = Preview::default();
+        let mut sink = Preview::keeping(chunks.wanted);
         let summary = planner
             .split(name, set, connection, &mut sink)
             .await
             .with_context(|| format!("split data set {name}"))?;
+        chunks.known.insert(name.clone(), sink.all);
         datasets.push(DataSetPreview {
             name: name.clone(),
             made_by: None,
@@ -101,12 +112,19 @@ pub async fn preview(args: &PlanArgs) -> anyhow::Result<PlanReport> {
                 .as_ref()
                 .map(|s| (s.min, s.median, s.max, s.skew)),
             examples: sink.first.iter().chain(&sink.last).map(describe).collect(),
+            inputs: Vec::new(),
             notes: summary.notes,
+            checks: Vec::new(),
             effect: None,
         });
     }
+    let calendars = calendars(flow, &declared.topology);
     for job in declared.topology.order() {
-        datasets.push(made(flow, job, &datasets));
+        let links = chunks
+            .made(&planner, flow, job, &calendars)
+            .await
+            .with_context(|| format!("plan what job {job} makes"))?;
+        datasets.push(made(flow, job, &datasets, links));
     }
     Ok(PlanReport {
         flow: flow.name.clone(),
@@ -115,20 +133,82 @@ pub async fn preview(args: &PlanArgs) -> anyhow::Result<PlanReport> {
     })
 }
 
-fn made(flow: &Flow, job_name: &str, before: &[DataSetPreview]) -> DataSetPreview {
+/// The chunks of every data set, kept only where edges have to be drawn between them.
+struct Chunks {
+    wanted: bool,
+    known: BTreeMap<String, Vec<NewChunk>>,
+}
+
+impl Chunks {
+    fn of(flow: &Flow) -> Self {
+        let inputs = flow.jobs.values().flat_map(|job| &job.inputs);
+        Self {
+            wanted: inputs.into_iter().any(|input| input.mapping.is_linked()),
+            known: BTreeMap::new(),
+        }
+    }
+
+    /// What a job's output would be made from; `None` where its edges follow from equal keys or it
+    /// takes its inputs whole.
+    async fn made(
+        &mut self,
+        planner: &Planner,
+        flow: &Flow,
+        name: &str,
+        calendars: &BTreeMap<&str, &Calendar>,
+    ) -> anyhow::Result<Option<Links>> {
+        if !self.wanted {
+            return Ok(None);
+        }
+        let job = &flow.jobs[name];
+        let set = &flow.datasets[&job.output];
+        let own = match set.partition {
+            Some(_) => {
+                let mut sink = Gathered::default();
+                planner.split_made(&job.output, set, &mut sink).await?;
+                Some(sink.0)
+            }
+            None => None,
+        };
+        let mapped = |input: &&Input| input.mapping != Mapping::All;
+        let sides: Vec<Side<'_>> = job
+            .inputs
+            .iter()
+            .filter(mapped)
+            .map(|input| Side {
+                dataset: &input.dataset,
+                mapping: &input.mapping,
+                calendar: calendars.get(input.dataset.as_str()).copied(),
+                chunks: self.known.get(&input.dataset).map_or(&[], Vec::as_slice),
+            })
+            .collect();
+        let links = link(&job.output, own, &sides)?;
+        self.known.insert(job.output.clone(), links.chunks.clone());
+        let is_linked = job.inputs.iter().any(|input| input.mapping.is_linked());
+        Ok(is_linked.then_some(links))
+    }
+}
+
+fn made(
+    flow: &Flow,
+    job_name: &str,
+    before: &[DataSetPreview],
+    links: Option<Links>,
+) -> DataSetPreview {
     let job = &flow.jobs[job_name];
     let set = &flow.datasets[&job.output];
     let one_to_one = job
         .inputs
         .iter()
         .find(|input| input.mapping == Mapping::SameKey);
-    let chunks = match (one_to_one, &set.partition) {
-        (Some(input), _) => before
+    let chunks = match (&links, one_to_one, &set.partition) {
+        (Some(links), ..) => u64::try_from(links.chunks.len()).ok(),
+        (None, Some(input), _) => before
             .iter()
             .find(|p| p.name == input.dataset)
             .and_then(|p| p.chunks),
-        (None, Some(Partition::List { values })) => u64::try_from(values.len()).ok(),
-        (None, _) => Some(1),
+        (None, None, Some(partition)) => counted(partition),
+        (None, None, None) => Some(1),
     };
     let mut notes = Vec::new();
     if let Some(all) = job
@@ -140,6 +220,27 @@ fn made(flow: &Flow, job_name: &str, before: &[DataSetPreview]) -> DataSetPrevie
             "starts when every chunk of {} is validated",
             all.dataset
         ));
+    }
+    let (mut examples, mut inputs) = (Vec::new(), Vec::new());
+    if let Some(links) = links {
+        let shown = links
+            .chunks
+            .iter()
+            .take(1)
+            .chain(links.chunks.iter().skip(1).last());
+        examples.extend(shown.map(describe));
+        notes.extend(links.figures.iter().flat_map(linker::notes));
+        for gap in links.gaps.iter().take(GAPS_SHOWN) {
+            let (chunk, input) = (
+                &links.chunks[gap.output].key,
+                &links.figures[gap.side].dataset,
+            );
+            notes.push(format!(
+                "{chunk} waits for {input}/{}, which the plan of {input} does not have",
+                gap.wanted
+            ));
+        }
+        inputs = links.figures;
     }
     let effect = if set.at.path.is_some() {
         "exactly once: a file is renamed into place and the settled row is the only pointer"
@@ -153,10 +254,51 @@ fn made(flow: &Flow, job_name: &str, before: &[DataSetPreview]) -> DataSetPrevie
         rows: None,
         bytes: None,
         sizes: None,
-        examples: Vec::new(),
+        examples,
+        inputs,
         notes,
+        checks: checks_of(set),
         effect: Some(effect),
     }
+}
+
+/// How many missing inputs a preview names.
+const GAPS_SHOWN: usize = 3;
+
+/// How many chunks a partition has that says so without looking at anything.
+fn counted(partition: &Partition) -> Option<u64> {
+    match partition {
+        Partition::Single => Some(1),
+        Partition::List { values } => u64::try_from(values.len()).ok(),
+        Partition::Windows { calendar, .. } => u64::try_from(calendar.windows().len()).ok(),
+        Partition::Product { parts } => parts
+            .iter()
+            .map(counted)
+            .try_fold(1_u64, |all, part| all.checked_mul(part?)),
+        _ => None,
+    }
+}
+
+/// What is checked about a data set that a job makes, a line each.
+fn checks_of(set: &DataSet) -> Vec<String> {
+    let checks = &set.checks;
+    let mut lines = Vec::new();
+    if let Some(format) = &checks.format {
+        lines.push(format!(
+            "{format}: read to its end; rows, bytes and checksum as reported; keys inside the chunk's bounds"
+        ));
+    }
+    lines.extend(checks.validate.iter().map(|rule| match rule.severity {
+        Severity::Fail => rule.check.to_string(),
+        Severity::Warn => format!("{} (warns)", rule.check),
+    }));
+    if let Some(rejects) = &checks.rejects {
+        lines.push(format!("at most {} rows rejected", rejects.max));
+    }
+    if !checks.vouch() {
+        lines.push("nothing: its chunks are published unvalidated".to_owned());
+    }
+    lines
 }
 
 /// A chunk's key and what it covers, in a few words.
@@ -195,7 +337,17 @@ pub async fn check(dataset: &str, url: SecretString) -> anyhow::Result<CheckRepo
     let limits = SplitLimits::default();
     let mut client = endpoint::connect(&url, &session_settings(dataset, limits)).await?;
     let chunks = stored.chunks.len();
-    let tiling = check_tiling(&mut client, limits, table, stored.chunks).await?;
+    let mut check = TilingCheck::default();
+    for (key, bounds) in stored.chunks {
+        check.add(key, bounds)?;
+    }
+    if let Some(Partition::Windows {
+        rest: Rest::Ignore, ..
+    }) = &stored.spec.partition
+    {
+        check.leave_out_rest()?;
+    }
+    let tiling = check.run(&mut client, limits, table).await?;
     client.close().await;
     Ok(CheckReport {
         dataset: dataset.to_owned(),
@@ -231,6 +383,9 @@ impl fmt::Display for PlanReport {
             for (key, what) in &set.examples {
                 writeln!(f, "  {key}  {what}")?;
             }
+            for check in &set.checks {
+                writeln!(f, "  checked: {check}")?;
+            }
             for note in &set.notes {
                 writeln!(f, "  note: {note}")?;
             }
@@ -253,6 +408,13 @@ impl fmt::Display for CheckReport {
         writeln!(f, "  in exactly one chunk: {}", t.covered_once)?;
         writeln!(f, "  in no chunk: {}", t.uncovered)?;
         writeln!(f, "  in more than one: {}", t.covered_more)?;
+        if t.left_out > 0 {
+            writeln!(
+                f,
+                "  outside of all windows, left out by declaration: {}",
+                t.left_out
+            )?;
+        }
         for example in &t.examples {
             let key: Vec<&str> = example
                 .key

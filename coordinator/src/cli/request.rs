@@ -4,14 +4,19 @@
 //! asked before, and how the answer reads.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use serde_json::Value;
 
 use super::Session;
 use super::failure::{Exit, Failure};
-use super::operate::{self, Requested};
-use super::output::{Page, Shown, Tone};
+use super::operate::{self, Options, Readers, Requested};
+use super::output::{Page, Shown, Tone, tame};
 use super::selector::Selection;
+use super::until::moment;
+use super::wait::duration;
+use super::words;
 use crate::read::obstacle::plural;
 
 /// What the three verbs share.
@@ -38,12 +43,24 @@ pub struct Common {
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "A data set named whole stands for its failed, exhausted, held and cancelled chunks; \
-    --status takes others, for example --status validated to make published chunks again."
+    --status takes others, for example --status validated to make published chunks again.\n\
+    A chunk that runs is run again when its attempt has ended (--now stops it first); one that was set aside after \
+    crashes or failures counts its attempts from the start; chunks of a source, and of data sets that the flow no \
+    longer declares, are refused."
 )]
 pub struct ResubmitArgs {
     /// What the verbs share.
     #[command(flatten)]
     pub common: Common,
+    /// Only chunks that were made from superseded data; every data set where none is named
+    #[arg(long)]
+    pub stale: bool,
+    /// Also everything that was made from them, in order
+    #[arg(long)]
+    pub downstream: bool,
+    /// What becomes of running attempts that read them
+    #[arg(long, value_enum, default_value_t, value_name = "WHAT")]
+    pub readers: Readers,
 }
 
 /// Arguments of `hold`.
@@ -52,6 +69,12 @@ pub struct HoldArgs {
     /// What the verbs share.
     #[command(flatten)]
     pub common: Common,
+    /// End the hold by itself after this time, for example 2h
+    #[arg(long = "for", value_name = "TIME", value_parser = duration, conflicts_with = "until")]
+    pub hold_for: Option<Duration>,
+    /// End the hold by itself at this time: 18:30, 2026-12-03 18:30 (here), or with a zone as in RFC 3339
+    #[arg(long, value_name = "TIME", value_parser = moment)]
+    pub until: Option<DateTime<Utc>>,
 }
 
 /// Arguments of `cancel`.
@@ -81,7 +104,10 @@ struct Verb {
 pub async fn resubmit(mut args: ResubmitArgs, session: &mut Session) -> Result<Exit, Failure> {
     use common::domain::ChunkStatus::{Cancelled, Exhausted, Failed, Held};
     let selection = &mut args.common.selection;
-    if !selection.names_chunks() && selection.filters.status.is_empty() {
+    if args.stale {
+        selection.stale = true;
+        selection.all |= selection.names.is_empty();
+    } else if !selection.names_chunks() && selection.filters.status.is_empty() {
         // Making every published chunk again is asked for in so many words, or not at all.
         selection.filters.status = vec![Failed, Exhausted, Held, Cancelled];
     }
@@ -91,7 +117,12 @@ pub async fn resubmit(mut args: ResubmitArgs, session: &mut Session) -> Result<E
         done: "resubmitted",
         ends: false,
     };
-    ask(verb, args.common, session).await
+    let options = Options {
+        downstream: args.downstream,
+        readers: args.readers,
+        ..Options::default()
+    };
+    ask(verb, args.common, options, session).await
 }
 
 /// Runs `hold`.
@@ -105,7 +136,12 @@ pub async fn hold(args: HoldArgs, session: &mut Session) -> Result<Exit, Failure
         done: "set aside",
         ends: false,
     };
-    ask(verb, args.common, session).await
+    let options = Options {
+        hold_s: args.hold_for.map(|time| time.as_secs_f64()),
+        until: args.until,
+        ..Options::default()
+    };
+    ask(verb, args.common, options, session).await
 }
 
 /// Runs `cancel`.
@@ -119,17 +155,24 @@ pub async fn cancel(args: CancelArgs, session: &mut Session) -> Result<Exit, Fai
         done: "cancelled",
         ends: true,
     };
-    ask(verb, args.common, session).await
+    ask(verb, args.common, Options::default(), session).await
 }
 
-async fn ask(verb: Verb, args: Common, session: &mut Session) -> Result<Exit, Failure> {
+async fn ask(
+    verb: Verb,
+    args: Common,
+    mut options: Options,
+    session: &mut Session,
+) -> Result<Exit, Failure> {
     let selectors = args.selection.to_json(session.global.flow.as_deref())?;
     let db = session.db().await?;
-    let preview = operate::request(&db, verb.word, &selectors, None, true, false).await?;
+    options.dry_run = true;
+    let preview = operate::request(&db, verb.word, &selectors, None, &options).await?;
     if preview.matched == 0 {
         return nothing(&verb, &args.selection, &selectors, preview, session);
     }
-    let missing = missing(&args.selection, preview.matched);
+    let named = preview.sets.iter().filter(|set| !set.below);
+    let missing = missing(&args.selection, named.map(|set| set.chunks).sum());
     if missing > 0 {
         session
             .out
@@ -146,12 +189,14 @@ async fn ask(verb: Verb, args: Common, session: &mut Session) -> Result<Exit, Fa
         let what = by_state(&preview.refused);
         return Err(
             Failure::new(Exit::Refused, format!("nothing to {}: {what}", verb.name))
-                .hint(refusal_hint(&verb)),
+                .hint(refusal_hint(&verb, &preview)),
         );
     }
     confirm(&verb, &args, &preview, session)?;
     let reason = args.reason.as_deref();
-    let done = operate::request(&db, verb.word, &selectors, reason, false, args.now).await?;
+    options.dry_run = false;
+    options.now = args.now;
+    let done = operate::request(&db, verb.word, &selectors, reason, &options).await?;
     session.out.show(&Answer {
         verb: &verb,
         requested: done,
@@ -239,12 +284,16 @@ fn confirm(
     Ok(())
 }
 
-fn refusal_hint(verb: &Verb) -> &'static str {
-    match verb.word {
+fn refusal_hint(verb: &Verb, preview: &Requested) -> String {
+    if !preview.causes.is_empty() {
+        return preview.causes.join("; ");
+    }
+    let hint = match verb.word {
         "cancelled" => "published and ended chunks cannot be cancelled; a source's chunks never",
         "held" => "only chunks that are still to be made can be set aside; a source's chunks never",
         _ => "a source's chunks are not made by any job of this flow",
-    }
+    };
+    hint.to_owned()
 }
 
 /// `600 failed, 12 exhausted`.
@@ -274,17 +323,52 @@ impl Shown for Answer<'_> {
             page.line("no chunk matches");
             return;
         }
-        let accepted = plural(asked.accepted, "chunk");
+        page.line(self.line(page));
+        self.sets(page);
+        if asked.readers_n > 0 {
+            let attempts = if asked.readers_n == 1 {
+                "1 running attempt reads".to_owned()
+            } else {
+                format!("{} running attempts read", asked.readers_n)
+            };
+            let names: Vec<String> = asked.readers.iter().map(|name| tame(name)).collect();
+            page.line(format!(
+                "{attempts} what is made again: {}",
+                names.join(", ")
+            ));
+        }
+        if self.verb.word == "resubmit" && asked.states.get("validated").is_some_and(|n| *n > 0) {
+            let below = asked.sets.iter().any(|set| set.below);
+            let then = if below {
+                "what was made from them follows, in order"
+            } else {
+                "what was made from them becomes stale"
+            };
+            page.line(page.paint(
+                Tone::Warn,
+                &format!("published generations stay readable until new ones are; {then}"),
+            ));
+        }
+    }
+}
+
+impl Answer<'_> {
+    fn line(&self, page: &Page) -> String {
+        let asked = &self.requested;
+        let until = asked.until.map_or(String::new(), |at| {
+            format!(" until {}", words::stamp(page.zoned(at)))
+        });
         let mut line = if asked.dry_run {
             format!(
-                "would {} {accepted} of {} ({})",
+                "would {} {} of {}{until} ({})",
                 self.verb.name,
+                plural(asked.accepted, "chunk"),
                 asked.matched,
                 by_state(&asked.states)
             )
         } else {
             let at_once = asked.accepted - asked.pending;
-            let mut line = format!("{} {}", plural(at_once, "chunk"), self.verb.done);
+            let mut line = format!("{} {}{until}", plural(at_once, "chunk"), self.verb.done);
             if asked.pending > 0 {
                 line.push_str(&format!(
                     ", {} when the running attempt that makes or reads them has ended",
@@ -296,12 +380,27 @@ impl Shown for Answer<'_> {
         if !asked.refused.is_empty() {
             line.push_str(&format!("; refused: {}", by_state(&asked.refused)));
         }
-        page.line(line);
-        if self.verb.word == "resubmit" && asked.states.get("validated").is_some_and(|n| *n > 0) {
-            page.line(page.paint(
-                Tone::Warn,
-                "published generations stay readable until new ones are; what was made from them becomes stale",
-            ));
+        line
+    }
+
+    /// A line a data set, where what is made from the selection comes along.
+    fn sets(&self, page: &mut Page) {
+        let sets = &self.requested.sets;
+        if !sets.iter().any(|set| set.below) {
+            return;
+        }
+        for set in sets {
+            let mut line = format!("  {} {}", tame(&set.dataset), plural(set.accepted, "chunk"));
+            if set.below {
+                line.push_str(", made from those above");
+            }
+            if set.kept > 0 {
+                line.push_str(&format!(
+                    "; {} that a person held or cancelled stay so, and what is made from them",
+                    set.kept
+                ));
+            }
+            page.line(line);
         }
     }
 }

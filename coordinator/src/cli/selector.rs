@@ -141,6 +141,9 @@ pub struct Selection {
     /// Every data set
     #[arg(long, conflicts_with = "names")]
     pub all: bool,
+    /// Only what was made from superseded data; set by the verbs that offer it.
+    #[arg(skip)]
+    pub stale: bool,
     /// What narrows it down.
     #[command(flatten)]
     pub filters: Filters,
@@ -173,6 +176,9 @@ impl Selection {
         }
         if let Some(worker) = &filters.worker {
             base.insert("worker".to_owned(), json!(worker));
+        }
+        if self.stale {
+            base.insert("stale".to_owned(), json!(true));
         }
         if self.all {
             return Ok(vec![Value::Object(base)]);

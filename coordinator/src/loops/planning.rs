@@ -15,6 +15,7 @@ use common::store::{ControlDb, LeaderProof, StoreError};
 use tokio::task::JoinSet;
 
 use super::LeaderPass;
+use crate::linker;
 use crate::planner::{Planner, Written};
 
 /// How often to look for data sets without a plan.
@@ -182,7 +183,7 @@ impl LeaderPass for Planning {
             if self.left_alone(&set) {
                 continue;
             }
-            if set.split {
+            if set.split || set.linked {
                 self.split(proof, set);
                 continue;
             }
@@ -224,6 +225,14 @@ async fn try_split(planner: &Planner, proof: &LeaderProof, id: i32) -> Result<En
     let Some(set) = now.into_iter().find(|set| set.data_set_id == id) else {
         return Ok(End::Failed("it was retired while it was split".to_owned()));
     };
+    if set.linked {
+        return Ok(
+            match linker::plan_linked(planner, proof, &set, plan).await? {
+                Ok(text) => End::Planned(text),
+                Err(text) => End::Failed(text),
+            },
+        );
+    }
     let connection = set.connection.as_ref();
     let written = planner
         .write(proof, plan, &set.name, &set.spec, connection)

@@ -183,6 +183,39 @@ pub struct NeighbourFacts {
     pub reason: Option<String>,
 }
 
+/// An input that a chunk needs and that no plan has.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GapFacts {
+    /// The data set whose plan lacks it.
+    pub dataset: String,
+    /// Its key, or in words where several keys would do.
+    pub wanted: String,
+    /// Whether `wanted` is a key.
+    pub is_key: bool,
+    /// How many inputs the chunk lacks in all.
+    pub of: i64,
+}
+
+impl GapFacts {
+    /// `hours/2024-03-31T05+0200, which the plan of hours does not have`.
+    #[must_use]
+    pub fn in_words(&self) -> String {
+        let Self {
+            dataset, wanted, ..
+        } = self;
+        let what = if self.is_key {
+            format!("{dataset}/{wanted}")
+        } else {
+            format!("a chunk of {dataset} with {wanted}")
+        };
+        let more = match self.of {
+            ..=1 => String::new(),
+            of => format!(" (and {} more)", of - 1),
+        };
+        format!("{what}, which the plan of {dataset} does not have{more}")
+    }
+}
+
 /// All that is known about one chunk but its history.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ChunkFacts {
@@ -222,6 +255,10 @@ pub struct ChunkFacts {
     pub reason: Option<String>,
     /// When its state changed last.
     pub changed_at: DateTime<Utc>,
+    /// Since when its newest generation is made from superseded data.
+    pub stale_since: Option<DateTime<Utc>>,
+    /// When a hold ends by itself.
+    pub hold_until: Option<DateTime<Utc>>,
     /// Who runs it.
     pub lease: Option<LeaseFacts>,
     /// What was asked for it.
@@ -230,6 +267,9 @@ pub struct ChunkFacts {
     pub job: Option<JobFacts>,
     /// Inputs taken chunk by chunk: at most 20, missing ones first.
     pub inputs: Vec<NeighbourFacts>,
+    /// The first input that no plan has.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gap: Option<GapFacts>,
     /// Chunks made from this one alone: at most 20.
     pub consumers: Vec<NeighbourFacts>,
     /// Jobs that take its whole data set.
@@ -260,10 +300,13 @@ struct Row {
     retry_at: Option<DateTime<Utc>>,
     reason: Option<String>,
     changed_at: DateTime<Utc>,
+    stale_since: Option<DateTime<Utc>>,
+    hold_until: Option<DateTime<Utc>>,
     lease: Option<Json<LeaseFacts>>,
     request: Option<Json<RequestFacts>>,
     job: Option<Json<JobFacts>>,
     inputs: Json<Vec<NeighbourFacts>>,
+    gap: Option<Json<GapFacts>>,
     consumers: Json<Vec<NeighbourFacts>>,
     whole_consumers: Vec<String>,
     earlier: Vec<i32>,
@@ -298,10 +341,13 @@ pub async fn facts(db: &PgPool, chunk_id: i64) -> Result<ChunkFacts, ReadError> 
         retry_at: row.retry_at,
         reason: row.reason,
         changed_at: row.changed_at,
+        stale_since: row.stale_since,
+        hold_until: row.hold_until,
         lease: row.lease.map(|lease| lease.0),
         request: row.request.map(|request| request.0),
         job: row.job.map(|job| job.0),
         inputs: row.inputs.0,
+        gap: row.gap.map(|gap| gap.0),
         consumers: row.consumers.0,
         whole_consumers: row.whole_consumers,
         earlier: row.earlier,

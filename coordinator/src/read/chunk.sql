@@ -1,7 +1,7 @@
 -- Everything about one chunk that its explanation rests on, in one snapshot.
 select c.chunk_id, c.ordinal, c.bounds, c.est_rows, c.est_bytes, p.chunks as plan_chunks, p.version as plan_version,
        s.status::text as stored, s.attempt_no - c.attempt_base as attempt_no, s.charged, s.lost, s.generation, s.last_fence, s.rows_out, s.bytes_out,
-       s.retry_at, s.reason, s.changed_at,
+       s.retry_at, s.reason, s.changed_at, s.stale_since, s.hold_until,
        (select jsonb_build_object('worker', w.name, 'host', x.host, 'session_state', x.state, 'attempt', l.attempt, 'fence', l.fence,
                'claimed_at', l.claimed_at, 'abort', l.abort, 'abort_why', l.abort_why, 'rows', l.rows_done, 'bytes', l.bytes_done)
           from odf.lease l join odf.worker_session x using (session_id) join odf.worker w using (worker_id)
@@ -16,6 +16,9 @@ select c.chunk_id, c.ordinal, c.bounds, c.est_rows, c.est_bytes, p.chunks as pla
             from odf.chunk_edge e join odf.data_chunk i on i.chunk_id = e.input_id
             join odf.data_set d on d.data_set_id = i.data_set_id join odf.chunk_state t on t.chunk_id = i.chunk_id
            where e.chunk_id = c.chunk_id order by t.status = 'validated', i.chunk_id limit 20) q) as inputs,
+       (select jsonb_build_object('dataset', d.name, 'wanted', g.wanted, 'is_key', g.is_key, 'of', count(*) over ())
+          from odf.chunk_gap g join odf.data_set d using (data_set_id)
+         where g.chunk_id = c.chunk_id order by d.name, g.wanted limit 1) as gap,
        (select coalesce(jsonb_agg(to_jsonb(q) order by q.name), '[]') from (
           select d.name || '/' || o.key as name, odf.shown_status(o.chunk_id, t.status) as status, t.generation, t.retry_at, t.reason
             from odf.chunk_edge e join odf.data_chunk o on o.chunk_id = e.chunk_id

@@ -40,6 +40,10 @@ pub struct ChunkRow {
     pub retry_at: Option<DateTime<Utc>>,
     /// When its state changed last.
     pub changed_at: DateTime<Utc>,
+    /// Since when its newest generation is made from superseded data.
+    pub stale_since: Option<DateTime<Utc>>,
+    /// When a hold ends by itself.
+    pub hold_until: Option<DateTime<Utc>>,
     /// Who runs it.
     pub worker: Option<String>,
     /// Since when.

@@ -7,7 +7,13 @@ with request as materialized (
 )
 select f.name as flow, d.name as dataset, c.key, c.ordinal, c.chunk_id,
        coalesce(q.verb, case when l.chunk_id is not null then 'running' end, s.status::text) as status,
-       s.attempt_no - c.attempt_base as attempts, s.charged, s.generation, s.rows_out as rows, s.bytes_out as bytes, s.reason, s.retry_at, s.changed_at,
+       s.attempt_no - c.attempt_base as attempts, s.charged, s.generation, s.rows_out as rows, s.bytes_out as bytes,
+       -- What no plan has will not come by itself: said where every state says why.
+       coalesce(s.reason, case when s.status = 'waiting' then (
+         select 'waits for ' || case when g.is_key then i.name || '/' || g.wanted else 'a chunk of ' || i.name || ' with ' || g.wanted end
+                || ', which the plan of ' || i.name || ' does not have'
+           from odf.chunk_gap g join odf.data_set i on i.data_set_id = g.data_set_id
+          where g.chunk_id = c.chunk_id order by i.name, g.wanted limit 1) end) as reason, s.retry_at, s.changed_at, s.stale_since, s.hold_until,
        w.name as worker, l.claimed_at, l.rows_done, l.bytes_done, c.bounds
   from odf.data_chunk c
   join odf.data_set d on d.plan_id = c.plan_id

@@ -93,12 +93,14 @@ impl ReadError {
 }
 
 /// The operators' functions; what else is refused is reading.
-const VERBS: [&str; 11] = [
+const VERBS: [&str; 13] = [
     "scale",
     "scale_worker",
     "drain_worker",
     "pause",
     "request",
+    "request_chunks",
+    "reject",
     "approve",
     "apply_flow",
     "ask_replan",

@@ -137,6 +137,8 @@ pub struct DataSetFacts {
     pub replan: Option<String>,
     /// Why the last split failed.
     pub plan_error: Option<String>,
+    /// One of the inputs that its chunks need and that no plan has.
+    pub gap: Option<String>,
     /// Since when a plan is being written.
     pub writing_since: Option<DateTime<Utc>>,
     /// Chunks by stored status.

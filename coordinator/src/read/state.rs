@@ -185,6 +185,14 @@ fn retrying(set: &DataSetFacts, fleet: &FleetFacts) -> Standing {
 fn waiting(set: &DataSetFacts, fleet: &FleetFacts) -> Standing {
     let lacks = |input: &&InputFacts| input.chunks.is_none_or(|chunks| input.validated < chunks);
     let Some(input) = set.inputs.iter().find(lacks) else {
+        if let Some(gap) = &set.gap {
+            let text = format!(
+                "{} for what no plan has, such as {gap}",
+                doing(set.counts.waiting, "chunk", "wait")
+            );
+            let hint = format!("coordinator chunks {} --status waiting", set.name);
+            return Standing::new(State::Blocked, Reason::new("gap", text).hint(hint));
+        }
         if !fleet.leads {
             return Standing::new(
                 State::Stalled,
@@ -273,11 +281,11 @@ pub fn verdict(standings: &[Standing]) -> Verdict {
         matches!(standing.state, State::Done | State::Degraded)
             || matches!(
                 kind(standing),
-                Some("inputs" | "input_exhausted" | "plan_failed")
+                Some("inputs" | "input_exhausted" | "plan_failed" | "gap")
             )
     };
     let broken = |standing: &Standing| {
-        standing.state == State::Degraded || kind(standing) == Some("plan_failed")
+        standing.state == State::Degraded || matches!(kind(standing), Some("plan_failed" | "gap"))
     };
     if standings.iter().all(passive) && standings.iter().any(broken) {
         return Verdict::Degraded;

@@ -42,6 +42,8 @@ with clock as materialized (
 select f.name as flow, d.name, d.data_set_id, j.name as job,
        p.chunks, coalesce(p.notes, '{}') as notes,
        p.partition is distinct from coalesce(d.spec -> 'partition', 'null') and p.plan_id is not null as outdated, x.state as replan, d.plan_error, w.started_at as writing_since,
+       (select i.name || '/' || g.wanted from odf.chunk_gap g join odf.data_set i using (data_set_id)
+         where g.plan_id = d.plan_id limit 1) as gap,
        coalesce(n.by_status, '{}') as counts, coalesce((select sum(r.n) from running r where r.data_set_id = d.data_set_id), 0)::bigint as running,
        coalesce(n.rows_out, 0) as rows_out, coalesce(n.bytes_out, 0) as bytes_out,
        l.depth,

@@ -44,8 +44,11 @@ pub fn why(
             "it is published and waits for a person's approval",
         )
         .hint(format!("coordinator approve {name}")),
-        "held" => Reason::new("held", format!("a person set it aside: {reason}"))
-            .hint(format!("coordinator resubmit {name}")),
+        "held" => Reason::new(
+            "held",
+            format!("a person set it aside{}: {reason}", until(chunk, fleet)),
+        )
+        .hint(format!("coordinator resubmit {name}")),
         "cancelled" => Reason::new("cancelled", format!("a person ended it: {reason}"))
             .hint(format!("coordinator resubmit {name}")),
         "split" => Reason::new("split", "it was replaced by smaller chunks"),
@@ -122,7 +125,14 @@ fn published(name: &str, chunk: &ChunkFacts, newest: Option<&PublicationRow>) ->
             "it is stale: made from generation {} of {}, which is at generation {} now",
             input.generation, input.name, input.now
         );
-        return Reason::new("stale", text).hint(format!("coordinator resubmit {name}"));
+        return Reason::new("stale", text)
+            .hint(format!("coordinator resubmit {name} --downstream"));
+    }
+    if chunk.stale_since.is_some() {
+        let text = "it is stale: a data set that it takes whole, or an input that it did not have, was published since";
+        return Reason::new("stale", text).hint(format!(
+            "coordinator lineage {name} --up; coordinator resubmit {name} --downstream"
+        ));
     }
     Reason::new(
         "validated",
@@ -131,6 +141,15 @@ fn published(name: &str, chunk: &ChunkFacts, newest: Option<&PublicationRow>) ->
             chunk.generation
         ),
     )
+}
+
+/// How long a hold still lasts, where it ends by itself.
+fn until(chunk: &ChunkFacts, fleet: &FleetFacts) -> String {
+    match chunk.hold_until {
+        Some(at) if at > fleet.now => format!(" for another {}", span(at - fleet.now)),
+        Some(_) => " until now".to_owned(),
+        None => String::new(),
+    }
 }
 
 fn exhausted(name: &str, chunk: &ChunkFacts, reason: &str) -> Reason {
@@ -171,6 +190,11 @@ fn failed(chunk: &ChunkFacts, fleet: &FleetFacts, reason: &str) -> Reason {
 }
 
 fn waiting(chunk: &ChunkFacts, set: &DataSetFacts, fleet: &FleetFacts) -> Reason {
+    if let Some(gap) = &chunk.gap {
+        // Before what is only late: this one will not come by itself.
+        return Reason::new("gap", format!("it waits for {}", gap.in_words()))
+            .hint(format!("coordinator chunks {}", gap.dataset));
+    }
     if let Some(input) = chunk
         .inputs
         .iter()

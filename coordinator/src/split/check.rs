@@ -6,7 +6,7 @@
 //! parameters, so that a read-only login on a replica is enough; a million of them are some
 //! hundred megabytes on this side.
 
-use common::domain::{Bounds, KeyColumn};
+use common::domain::{Bounds, ColumnSpan, KeyColumn};
 use common::endpoint::predicate::{checked_collation, checked_type};
 use common::endpoint::{PgSession, quote_ident};
 use serde::Serialize;
@@ -14,7 +14,7 @@ use tokio_postgres::types::Type;
 use tokio_postgres::{Row, Transaction};
 
 use super::source::{self, Param, Table, get};
-use super::{SplitError, SplitLimits};
+use super::{SplitError, SplitLimits, windows};
 
 /// The most rows named as examples.
 pub const EXAMPLES: usize = 20;
@@ -28,6 +28,8 @@ pub struct TilingReport {
     pub covered_once: i64,
     /// Rows in none: they would be lost.
     pub uncovered: i64,
+    /// Rows that lie outside of all windows and that the partition says to leave there.
+    pub left_out: i64,
     /// Rows in more than one: they would be done twice.
     pub covered_more: i64,
     /// Some of the rows that are not covered once, smallest keys first, at most [`EXAMPLES`].
@@ -40,7 +42,7 @@ impl TilingReport {
     /// Whether every row lies in exactly one of the bounds and every range could hold a row.
     #[must_use]
     pub fn tiles(&self) -> bool {
-        self.covered_once == self.rows && self.empty_ranges.is_empty()
+        self.covered_once + self.left_out == self.rows && self.empty_ranges.is_empty()
     }
 }
 
@@ -87,6 +89,10 @@ pub struct TilingCheck {
     everything: i64,
     /// Bounds that hold exactly the rows with NULL in the key.
     nulls: i64,
+    /// What windows over a column cover together.
+    windows: Option<ColumnSpan>,
+    /// Rows outside of it count as left out.
+    left_out: Option<ColumnSpan>,
 }
 
 impl TilingCheck {
@@ -110,12 +116,52 @@ impl TilingCheck {
                 self.same_columns(&key, columns)?;
                 self.range(key, lower, upper)?;
             }
-            Bounds::Value { .. } | Bounds::File { .. } | Bounds::Row { .. } => {
+            Bounds::Window {
+                rows: Some(rows), ..
+            } => {
+                self.same_columns(&key, vec![rows.column.clone()])?;
+                self.range(
+                    key,
+                    Some(vec![rows.lower.clone()]),
+                    Some(vec![rows.upper.clone()]),
+                )?;
+                match &mut self.windows {
+                    Some(all) => all.upper = rows.upper,
+                    None => self.windows = Some(rows),
+                }
+            }
+            Bounds::OutsideWindows { rows } => self.outside(key, rows)?,
+            Bounds::Value { .. }
+            | Bounds::File { .. }
+            | Bounds::Row { .. }
+            | Bounds::Window { rows: None, .. }
+            | Bounds::Product { .. } => {
                 return Err(SplitError::refused(
                     format!("chunk {key:?} is not a part of a table by its key"),
-                    "only partitions by key, and single, can be checked against a table",
+                    "only partitions by key or by windows over a column, and single, can be checked against a table",
                 ));
             }
+        }
+        Ok(())
+    }
+
+    /// Everything below, from and without: what lies outside of a span.
+    fn outside(&mut self, key: String, rows: ColumnSpan) -> Result<(), SplitError> {
+        self.same_columns(&key, vec![rows.column])?;
+        self.range(key.clone(), None, Some(vec![rows.lower]))?;
+        self.range(key, Some(vec![rows.upper]), None)?;
+        self.nulls += 1;
+        Ok(())
+    }
+
+    /// Says that rows outside of the windows taken so far, in plan order, are left out on purpose.
+    ///
+    /// # Errors
+    /// As [`TilingCheck::add`].
+    pub fn leave_out_rest(&mut self) -> Result<(), SplitError> {
+        if let Some(rows) = self.windows.take() {
+            self.left_out = Some(rows.clone());
+            self.outside("left out".to_owned(), rows)?;
         }
         Ok(())
     }
@@ -180,11 +226,17 @@ impl TilingCheck {
     ) -> Result<TilingReport, SplitError> {
         let transaction = source::begin(session, limits).await?;
         let table = source::resolve(&transaction, table).await?;
-        let report = if self.columns.is_empty() {
+        let mut report = if self.columns.is_empty() {
             self.whole(&transaction, &table).await?
         } else {
             self.sweep(&transaction, &table).await?
         };
+        if let Some(rows) = &self.left_out {
+            report.left_out = windows::count_outside(&transaction, &table, rows)
+                .await?
+                .total();
+            report.covered_once -= report.left_out;
+        }
         transaction
             .commit()
             .await

@@ -7,8 +7,7 @@ use std::collections::HashMap;
 
 use sha2::{Digest, Sha256};
 
-/// The most bytes in a chunk's name.
-pub(super) const LONGEST: usize = 200;
+pub(super) use common::domain::chunk::{LONGEST_KEY as LONGEST, key_objection as objection};
 
 /// Numbers from 1, zero-padded to at least five digits and to the width of the last one.
 #[derive(Debug, Clone, Copy)]
@@ -26,23 +25,6 @@ impl Ordinals {
 
     pub(super) fn key(self, ordinal: u64) -> String {
         format!("{ordinal:0width$}", width = self.width)
-    }
-}
-
-/// Says why a text cannot be a chunk's name as it is; `None` where it can.
-pub(super) fn objection(name: &str) -> Option<&'static str> {
-    if name.is_empty() {
-        Some("it is empty")
-    } else if name.contains('/') {
-        Some("it holds `/`")
-    } else if name.chars().any(char::is_control) {
-        Some("it holds a control character")
-    } else if name.len() > LONGEST {
-        Some("it is longer than 200 bytes")
-    } else if matches!(name, "." | "..") || name.trim() != name {
-        Some("it is only dots, or starts or ends with a blank")
-    } else {
-        None
     }
 }
 

@@ -15,9 +15,11 @@ mod files;
 mod key_column;
 mod key_range;
 mod list;
+mod product;
 mod query;
 mod single;
 mod source;
+mod windows;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -167,6 +169,31 @@ pub async fn split(
             session.close().await;
         }
         Partition::Command { argv } => command::split(&request, argv, &mut out).await?,
+        Partition::Windows {
+            calendar,
+            column: None,
+            ..
+        } => windows::split(calendar, &mut out).await?,
+        Partition::Windows {
+            calendar,
+            column: Some(column),
+            rest,
+        } => {
+            let mut session = open(&request).await?;
+            let table = table_of(&request)?;
+            let rows = (column.as_str(), *rest);
+            windows::split_table(
+                &mut session,
+                request.limits,
+                table,
+                calendar,
+                rows,
+                &mut out,
+            )
+            .await?;
+            session.close().await;
+        }
+        Partition::Product { parts } => product::split(&request, parts, &mut out).await?,
         Partition::Single => single::split(&mut out).await?,
     }
     out.finish().await
@@ -199,7 +226,7 @@ fn table_of<'a>(request: &'a SplitRequest<'_>) -> Result<&'a str, SplitError> {
         .as_deref()
         .ok_or_else(|| SplitError::Refused {
             what: format!(
-                "a partition by key needs a table, data set {:?} names none",
+                "a partition by key or by a column needs a table, data set {:?} names none",
                 request.dataset
             ),
             hint: "write at: { connection: NAME, table: schema.table }".to_owned(),

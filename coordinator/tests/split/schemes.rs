@@ -5,9 +5,10 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use common::calendar::Calendar;
 use common::domain::{Bounds, NewChunk};
 use common::endpoint::SecretString;
-use common::flow::model::{Location, Partition};
+use common::flow::model::{Location, Partition, Rest};
 use coordinator::split::{Endpoint, SplitError, SplitLimits, SplitRequest};
 
 use crate::support::{Collected, Database, database, split};
@@ -63,6 +64,51 @@ async fn a_list_is_cut_by_its_values() {
         (keys(&chunks), &chunks[0].bounds),
         (vec!["all"], &Bounds::Single)
     );
+}
+
+#[tokio::test]
+async fn a_product_has_every_combination_once_the_first_dimension_slowest() {
+    let list = |values: &[&str]| Partition::List {
+        values: values.iter().map(|v| (*v).to_owned()).collect(),
+    };
+    let days = Partition::Windows {
+        calendar: Calendar {
+            every: "day".parse().unwrap(),
+            from: "2024-03-30".parse().unwrap(),
+            to: "2024-04-01".parse().unwrap(),
+            zone: "Europe/Berlin".parse().unwrap(),
+            week_starts: "monday".parse().unwrap(),
+        },
+        column: None,
+        rest: Rest::Error,
+    };
+    let parts = vec![days, list(&["AAPL", "a@b"]), list(&["x"])];
+    let (chunks, _) = split(Endpoint::Other, None, Partition::Product { parts })
+        .await
+        .unwrap();
+    assert_eq!(
+        keys(&chunks),
+        [
+            "2024-03-30@AAPL@x",
+            "2024-03-30@a_b@x",
+            "2024-03-31@AAPL@x",
+            "2024-03-31@a_b@x"
+        ]
+    );
+    let Bounds::Product { parts } = &chunks[3].bounds else {
+        panic!("{:?}", chunks[3])
+    };
+    assert!(matches!(&parts[1], Bounds::Value { value } if value == "a@b"));
+    let (start, end, ..) = chunks[3].bounds.window().unwrap();
+    assert_eq!((end - start).num_hours(), 23);
+    let values: Vec<String> = (0..4000).map(|n| n.to_string()).collect();
+    let large = || Partition::List {
+        values: values.clone(),
+    };
+    let parts = vec![large(), large()];
+    let refused = split(Endpoint::Other, None, Partition::Product { parts }).await;
+    let text = refused.unwrap_err().to_string();
+    assert!(text.contains("10000000"), "{text}");
 }
 
 #[tokio::test]

@@ -22,7 +22,7 @@ export PGAPPNAME="$ODF_CHUNK_NAME $ODF_FENCE"
 copied=$(psql -X -v ON_ERROR_STOP=1 -v staging="$ODF_STAGING" <<SQL
 copy (
   select * from $ODF_INPUT_TABLE where $ODF_PREDICATE order by l_orderkey, l_linenumber
-) to stdout (format csv) \\g :staging
+) to stdout (format csv, header) \\g :staging
 SQL
 )
 rows=${copied#COPY }

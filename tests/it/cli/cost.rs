@@ -1,6 +1,6 @@
 //! What people look at all day costs the same for ten chunks and for ten million.
 
-use crate::harness::{Shape, TestDb, TestLeader, TestWorker};
+use crate::harness::{Shape, TestDb, TestFlow, TestLeader, TestWorker};
 
 /// Tables with a row for every chunk, attempt or publication.
 const LARGE: [&str; 6] = [
@@ -21,34 +21,7 @@ async fn status_reads_no_table_that_grows_with_the_chunks() {
     leader.passes().await;
     worker.drain(4).await;
     // As if 60,000 chunks of mid had been published in the last hour: rows that status could read.
-    let set = flow.set_id(&db, "mid").await;
-    let plan: i64 = db
-        .get(
-            "select plan_id from odf.data_set where data_set_id = $1",
-            &[&set],
-        )
-        .await;
-    let many = "generate_series(1000001, 1060000) n";
-    db.exec(
-        &format!("insert into odf.data_chunk (chunk_id, plan_id, data_set_id, ordinal, key, bounds) overriding system value \
-                  select n, {plan}, {set}, n, n::text, '{{\"kind\": \"single\"}}' from {many}"),
-        &[],
-    )
-    .await;
-    db.exec(
-        &format!(
-            "insert into odf.chunk_state (chunk_id, data_set_id, status, generation, changed_at) \
-                  select n, {set}, 'validated', 1, odf.clock() from {many}"
-        ),
-        &[],
-    )
-    .await;
-    db.exec(
-        &format!("insert into odf.publication (chunk_id, generation, fence, attempt, worker, claimed_at, published_at) \
-                  select n, 1, n, 1, 'w1', odf.clock() - interval '1 minute', odf.clock() - (1060000 - n) * interval '50 ms' from {many}"),
-        &[],
-    )
-    .await;
+    publish(&db, &flow, "mid", 60_000).await;
     leader.passes().await;
     db.admin().batch_execute("analyze").await.unwrap();
 
@@ -63,8 +36,44 @@ async fn status_reads_no_table_that_grows_with_the_chunks() {
             "{table} is read whole:\n{plan}"
         );
     }
-    let buffers = plan
-        .lines()
+    let buffers = buffers(&plan);
+    // 2,000 publications and a lookup for each; all 60,000 would be beyond 100,000.
+    assert!(buffers < 20_000, "{buffers} buffers:\n{plan}");
+}
+
+/// As if so many chunks of a data set had been published in the last hour.
+async fn publish(db: &TestDb, flow: &TestFlow, set: &str, chunks: i64) {
+    let set = flow.set_id(db, set).await;
+    let plan: i64 = db
+        .get(
+            "select plan_id from odf.data_set where data_set_id = $1",
+            &[&set],
+        )
+        .await;
+    let first = 1_000_000 * i64::from(set);
+    let many = format!("generate_series({}, {}) n", first + 1, first + chunks);
+    for sql in [
+        format!(
+            "insert into odf.data_chunk (chunk_id, plan_id, data_set_id, ordinal, key, bounds) overriding system value \
+             select n, {plan}, {set}, n, n::text, '{{\"kind\": \"single\"}}' from {many}"
+        ),
+        format!(
+            "insert into odf.chunk_state (chunk_id, data_set_id, status, generation, changed_at) \
+             select n, {set}, 'validated', 1, odf.clock() from {many}"
+        ),
+        format!(
+            "insert into odf.publication (chunk_id, generation, fence, attempt, worker, claimed_at, published_at) \
+             select n, 1, n, 1, 'w1', odf.clock() - interval '1 minute', odf.clock() - ({} - n) * interval '50 ms' from {many}",
+            first + chunks
+        ),
+    ] {
+        db.exec(&sql, &[]).await;
+    }
+}
+
+/// The buffers of a plan's outermost node.
+fn buffers(plan: &str) -> i64 {
+    plan.lines()
         .find_map(|line| line.trim().strip_prefix("Buffers: shared hit="))
         .and_then(|rest| {
             rest.split(|c: char| !c.is_ascii_digit())
@@ -72,9 +81,56 @@ async fn status_reads_no_table_that_grows_with_the_chunks() {
                 .parse::<i64>()
                 .ok()
         })
-        .unwrap();
-    // 2,000 publications and a lookup for each; all 60,000 would be beyond 100,000.
-    assert!(buffers < 20_000, "{buffers} buffers:\n{plan}");
+        .unwrap()
+}
+
+#[tokio::test]
+async fn stale_costs_what_is_stale() {
+    let db = TestDb::new().await;
+    let flow = Shape::chain(3).build(&db).await;
+    let leader = TestLeader::start(&db).await;
+    let worker = TestWorker::start(&db, "w1", 4).await;
+    leader.passes().await;
+    worker.drain(4).await;
+    publish(&db, &flow, "dst", 60_000).await;
+    db.exec(
+        "select odf.request('resubmit', '{\"dataset\": \"mid\"}', 'x')",
+        &[],
+    )
+    .await;
+    worker.drain(4).await;
+    assert_eq!(
+        db.count("odf.chunk_state where stale_since is not null")
+            .await,
+        3
+    );
+    db.admin().batch_execute("vacuum analyze").await.unwrap();
+    let page = coordinator::read::stale::LIST_SQL;
+    let values = [
+        ("$1", "null"),
+        ("$2", "null"),
+        ("$3", "0"),
+        ("$4", "0"),
+        ("$5", "50"),
+    ];
+    for sql in [coordinator::read::stale::COUNTS_SQL, page] {
+        let sql = values.iter().fold(sql.to_owned(), |sql, (name, value)| {
+            sql.replace(name, value)
+        });
+        let plan = db
+            .column::<String>(&format!("explain (analyze, buffers, timing off) {sql}"))
+            .await
+            .join("\n");
+        // The other large ones are small here: only these were filled.
+        for table in ["data_chunk", "chunk_state", "publication"] {
+            assert!(
+                !plan.contains(&format!("Seq Scan on {table}")),
+                "{table} is read whole:\n{plan}"
+            );
+        }
+        let buffers = buffers(&plan);
+        assert!(buffers < 500, "{buffers} buffers:\n{plan}");
+    }
 }
 
 /// Chunks of a large data set here; `ODF_COST_CHUNKS=1000000` measures and prints.
@@ -122,7 +178,7 @@ async fn grow(db: &TestDb, flow: &crate::harness::TestFlow, chunks: i64) {
 }
 
 /// The buffers that a statement touches, by `explain (analyze, buffers)`.
-async fn buffers(db: &TestDb, sql: &str) -> (i64, String) {
+async fn buffers_of(db: &TestDb, sql: &str) -> (i64, String) {
     let plan = db
         .column::<String>(&format!("explain (analyze, buffers, timing off) {sql}"))
         .await
@@ -148,7 +204,7 @@ async fn explaining_a_chunk_or_a_data_set_costs_the_same_at_any_size() {
     let sum = coordinator::read::evidence::SUM_SQL
         .replace("$1", &dst.to_string())
         .replace("$2", &coordinator::read::evidence::LOOKED.to_string());
-    let (touched, plan) = buffers(&db, &sum).await;
+    let (touched, plan) = buffers_of(&db, &sum).await;
     // Some twenty for each of the 2,000 that are looked at, whatever the plan's size.
     assert!(touched < 60_000, "{touched} buffers:\n{plan}");
     for table in ["data_chunk", "publication", "reconciliation"] {
@@ -163,7 +219,7 @@ async fn explaining_a_chunk_or_a_data_set_costs_the_same_at_any_size() {
         include_str!("../../../coordinator/src/read/card.sql"),
     ] {
         let sql = sql.replace("$1", "20031000").replace("$2", "5");
-        let (touched, plan) = buffers(&db, &sql).await;
+        let (touched, plan) = buffers_of(&db, &sql).await;
         if measure {
             println!("{chunks} chunks: {touched} buffers for a part of a chunk's explanation");
         }

@@ -4,6 +4,7 @@ mod cost;
 mod errors;
 mod example;
 mod explain;
+mod lineage;
 mod lists;
 mod postmortem;
 mod status;

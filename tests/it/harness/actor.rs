@@ -131,6 +131,19 @@ impl TestWorker {
         );
     }
 
+    /// Does something slow while the worker goes on beating, as a real one does beside its work.
+    pub(crate) async fn beside<T>(&self, work: impl Future<Output = T>) -> T {
+        let mut work = std::pin::pin!(work);
+        loop {
+            tokio::select! {
+                done = &mut work => return done,
+                () = tokio::time::sleep(Duration::from_secs(2)) => {
+                    self.beat().await;
+                }
+            }
+        }
+    }
+
     /// Claims and validates until nothing is left to claim; answers how many.
     pub(crate) async fn drain(&self, free: u32) -> usize {
         let mut done = 0;

@@ -40,12 +40,20 @@ impl Shape {
 
     /// `single`, and `load` makes `dst` from `mid`, chunk by chunk.
     pub(crate) fn chain(chunks: usize) -> Self {
-        Self::single(chunks).stage("load", "input: mid", "dst")
+        Self::single(chunks).stage(
+            "load",
+            "input: { dataset: mid, accept: unvalidated }",
+            "dst",
+        )
     }
 
     /// `chain`, and `sum` makes the one chunk of `total` from all of `dst`.
     pub(crate) fn fan_in(chunks: usize) -> Self {
-        Self::chain(chunks).stage("sum", "input: [{ dataset: dst, chunks: all }]", "total")
+        Self::chain(chunks).stage(
+            "sum",
+            "input: [{ dataset: dst, chunks: all, accept: unvalidated }]",
+            "total",
+        )
     }
 
     /// Another name than `test`.

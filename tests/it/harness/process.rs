@@ -60,8 +60,17 @@ pub(crate) struct Program {
 impl Program {
     /// `coordinator` with those arguments.
     pub(crate) async fn coordinator(args: &[&str]) -> Self {
+        Self::of(coordinator().await, args)
+    }
+
+    /// `worker` with those arguments.
+    pub(crate) async fn worker(args: &[&str]) -> Self {
+        Self::of(worker().await, args)
+    }
+
+    fn of(program: PathBuf, args: &[&str]) -> Self {
         Self {
-            path: coordinator().await,
+            path: program,
             args: args.iter().map(|arg| (*arg).to_owned()).collect(),
             env: BTreeMap::new(),
         }

@@ -7,7 +7,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use common::domain::{Bounds, InputChunk, JobSpec, WorkItem};
+use common::domain::{Bounds, InputChunk, JobSpec, WorkItem, rfc3339};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -24,6 +24,8 @@ pub struct AttemptFiles {
     pub work: PathBuf,
     /// The JSON context file.
     pub context: PathBuf,
+    /// All inputs, one JSON object a line.
+    pub inputs: PathBuf,
     /// Where the script may write its result.
     pub result: PathBuf,
     /// Where the script may append its progress.
@@ -104,6 +106,7 @@ pub(crate) struct InputView {
     pub(crate) bytes: Option<i64>,
     pub(crate) checksum: Option<String>,
     pub(crate) location: Option<String>,
+    pub(crate) mapping: Option<String>,
     pub(crate) bounds: Bounds,
 }
 
@@ -138,6 +141,7 @@ pub(crate) fn view_input(
         bytes: input.bytes,
         checksum: input.checksum.clone(),
         location: input.location.clone(),
+        mapping: input.mapping.clone(),
         bounds: input.bounds.clone(),
     };
     match resolved {
@@ -237,6 +241,9 @@ pub(crate) fn context_json(
         "generation": item.generation,
         "bounds": item.bounds,
         "predicate": predicate,
+        "window": item.bounds.window().map(|(start, end, zone, label)| json!({
+            "start": rfc3339(start), "end": rfc3339(end), "zone": zone, "label": label,
+        })),
         "output": {
             "dataset": context.spec.output,
             "connection": context.spec.output_at.connection,
@@ -246,6 +253,7 @@ pub(crate) fn context_json(
         "fan_in": fan_in,
         "connections": connections,
         "workdir": utf8(&context.files.work)?,
+        "inputs_file": utf8(&context.files.inputs)?,
         "result": utf8(&context.files.result)?,
         "progress": utf8(&context.files.progress)?,
     }))

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use common::domain::Bounds;
+use common::domain::{Bounds, rfc3339};
 use common::flow::model::Location;
 use serde_json::Value;
 
@@ -16,6 +16,8 @@ use super::context::{AttemptContext, InputView, OutputPlace, bounds_file, utf8};
 const MAX_VARIABLE: usize = 128 * 1024 - 1;
 /// All strings together may not exceed a quarter of the usual 8 MiB stack.
 const MAX_TOTAL: usize = 2 * 1024 * 1024 - 64 * 1024;
+/// Inputs that have variables of their own; all of them stand in the file of ODF_INPUTS.
+const NUMBERED: usize = 32;
 /// Kept from the worker's own environment, besides `LC_*`.
 const KEPT: [&str; 5] = ["PATH", "HOME", "LANG", "TZ", "TMPDIR"];
 
@@ -77,7 +79,12 @@ pub(crate) fn variables(
     keep_from_worker(&mut vars);
     set_identity(&mut vars, context)?;
     set_output(&mut vars, context)?;
-    for (index, input) in inputs.iter().enumerate() {
+    vars.set("ODF_INPUTS", utf8(&context.files.inputs)?);
+    vars.set(
+        "ODF_INPUT_COUNT",
+        (inputs.len() + context.fan_in.len()).to_string(),
+    );
+    for (index, input) in inputs.iter().take(NUMBERED).enumerate() {
         set_input(&mut vars, &format!("ODF_INPUT_{}", index + 1), input);
         if index == 0 {
             set_input(&mut vars, "ODF_INPUT", input);
@@ -154,6 +161,7 @@ fn set_input(vars: &mut Variables, prefix: &str, input: &InputView) {
     vars.set(format!("{prefix}_DATASET"), &input.dataset);
     vars.set(format!("{prefix}_CHUNK"), &input.chunk);
     vars.set(format!("{prefix}_GENERATION"), input.generation.to_string());
+    vars.set_some(format!("{prefix}_MAPPING"), input.mapping.clone());
     vars.set_some(format!("{prefix}_PATH"), input.path.clone());
     vars.set_some(format!("{prefix}_URL"), input.url.clone());
     vars.set_some(format!("{prefix}_TABLE"), input.table.clone());
@@ -175,6 +183,23 @@ fn set_bounds(
     vars.set("ODF_BOUNDS_KIND", kind);
     vars.set("ODF_BOUNDS", as_json.to_string());
     vars.set("ODF_PREDICATE", predicate);
+    match bounds {
+        Bounds::Product { parts } => {
+            for part in parts {
+                set_part(vars, context, part)?;
+            }
+            Ok(())
+        }
+        one => set_part(vars, context, one),
+    }
+}
+
+/// The variables of bounds in one dimension.
+fn set_part(
+    vars: &mut Variables,
+    context: &AttemptContext,
+    bounds: &Bounds,
+) -> Result<(), Failure> {
     match bounds {
         Bounds::KeyRange {
             columns,
@@ -201,7 +226,19 @@ fn set_bounds(
                 vars.set_if_free(format!("ODF_COL_{}", upper_name(name)), value.clone());
             }
         }
-        Bounds::Single => {}
+        Bounds::Window {
+            start,
+            end,
+            zone,
+            label,
+            ..
+        } => {
+            vars.set("ODF_WINDOW_START", rfc3339(*start));
+            vars.set("ODF_WINDOW_END", rfc3339(*end));
+            vars.set("ODF_WINDOW_ZONE", zone);
+            vars.set("ODF_WINDOW_LABEL", label);
+        }
+        Bounds::OutsideWindows { .. } | Bounds::Product { .. } | Bounds::Single => {}
     }
     Ok(())
 }

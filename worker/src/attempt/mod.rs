@@ -44,6 +44,7 @@ pub use retention::{LogRetention, clean_logs};
 pub use run::{DryRun, run_attempt, run_attempt_with, try_attempt};
 pub use staging::{Fate, STAGING_DIR, belongs_to, clean_staging, clean_work_dir};
 pub use validate::read_result;
+pub(crate) use validate::{read_figures, sha256_of};
 
 /// Turns `${secret:NAME}` and `${env:NAME}` in a text into their values, and hides values in texts.
 pub trait SecretResolver: Send + Sync {

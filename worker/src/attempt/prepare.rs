@@ -148,6 +148,7 @@ fn make_files(work_dir: &Path, item: &WorkItem) -> Result<AttemptFiles, Failure>
     let files = AttemptFiles {
         work: dir.join("work"),
         context: dir.join("context.json"),
+        inputs: dir.join("inputs.jsonl"),
         result: dir.join("result.json"),
         progress: dir.join("progress"),
         output: dir.join("output"),
@@ -179,7 +180,7 @@ fn create_private(path: &Path) -> std::io::Result<fs::File> {
         .open(path)
 }
 
-/// Writes environment and context file.
+/// Writes environment, context file and list of inputs.
 fn describe(
     context: &mut AttemptContext,
     env: &WorkerEnv,
@@ -202,6 +203,16 @@ fn describe(
         file.flush()
     };
     write().map_err(|error| Failure::io("write the context file", path, &error))?;
+    let path = &context.files.inputs;
+    let write = || -> std::io::Result<()> {
+        let mut file = std::io::BufWriter::new(create_private(path)?);
+        for input in inputs.iter().chain(&fan_in) {
+            serde_json::to_writer(&mut file, input)?;
+            file.write_all(b"\n")?;
+        }
+        file.flush()
+    };
+    write().map_err(|error| Failure::io("write the list of inputs", path, &error))?;
     context.env = variables(context, &inputs, &predicate, job_env)?;
     Ok(())
 }

@@ -5,19 +5,22 @@
 //! attempt must not keep the worker from beating.
 
 use std::panic::AssertUnwindSafe;
-use std::path::PathBuf;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
 
 use common::domain::{
-    AttemptResult, FailureClass, InputChunk, JobSpec, Outcome, OutputReport, Verdict, WorkItem,
+    AttemptResult, FailureClass, InputChunk, JobSpec, Outcome, OutputReport, RuleOutcome,
+    Validation, Verdict, WorkItem,
 };
 use futures_util::FutureExt;
 use tokio::time::Instant;
 
+use super::place::published_path;
 use super::publish::{Published, publish};
 use super::staging::remove_any;
-use super::validate::check_staged;
+use super::validate::open_staged;
 use super::{AttemptContext, AttemptControl, Failure, Mask, OutputPlace, WorkerEnv};
+use crate::audit::{self, Audited, InputRows, Reported, Subject, audit_file, staged_rejects};
 use crate::gate::{self, Passage, Refusal};
 use crate::guard::GuardHandle;
 use crate::job::{ChunkJob, ScriptJob};
@@ -32,7 +35,15 @@ pub async fn run_attempt(
     control: AttemptControl,
 ) -> AttemptResult {
     let job = ScriptJob::new(guard.clone());
-    run_attempt_with(env, &job, item, spec, fan_in, control).await
+    let run = Run {
+        env,
+        job: &job,
+        guard: Some(guard),
+        control: &control,
+        dry: false,
+        shown: OnceLock::new(),
+    };
+    run.whole(item, spec, fan_in).await.result
 }
 
 /// Runs one attempt with any kind of job.
@@ -47,8 +58,10 @@ pub async fn run_attempt_with(
     let run = Run {
         env,
         job,
+        guard: None,
         control: &control,
         dry: false,
+        shown: OnceLock::new(),
     };
     run.whole(item, spec, fan_in).await.result
 }
@@ -64,6 +77,8 @@ pub struct DryRun {
     pub staged: Option<PathBuf>,
     /// Where it would have been published.
     pub would_publish: Option<PathBuf>,
+    /// What every rule answered, also where the output was refused.
+    pub rules: Vec<RuleOutcome>,
 }
 
 /// Runs an attempt as [`run_attempt`], but with stdin, stdout and stderr of this process, and
@@ -80,8 +95,10 @@ pub async fn try_attempt(
     let run = Run {
         env,
         job: &job,
+        guard: Some(guard),
         control: &control,
         dry: true,
+        shown: OnceLock::new(),
     };
     run.whole(item, spec, fan_in).await
 }
@@ -89,8 +106,12 @@ pub async fn try_attempt(
 struct Run<'a> {
     env: &'a WorkerEnv,
     job: &'a dyn ChunkJob,
+    /// Parent of the programs that rules name.
+    guard: Option<&'a GuardHandle>,
     control: &'a AttemptControl,
     dry: bool,
+    /// What the rules answered, for a dry run.
+    shown: OnceLock<Vec<RuleOutcome>>,
 }
 
 impl Run<'_> {
@@ -112,6 +133,7 @@ impl Run<'_> {
             verdicts,
             staged: None,
             would_publish: None,
+            rules: self.shown.get().cloned().unwrap_or_default(),
         };
         if let Some(context) = context {
             self.clean_up(context, &mut dry).await;
@@ -191,31 +213,118 @@ impl Run<'_> {
         result
     }
 
-    /// Checks the claim and publishes.
+    /// Audits what was made and publishes it.
     async fn finish(
         &self,
         context: &Arc<AttemptContext>,
         passage: Arc<Passage>,
         claim: OutputReport,
     ) -> Result<Outcome, Failure> {
-        if self.control.kill.is_cancelled() {
-            return Ok(self.released());
+        // Before anything is audited: what was made from changed inputs is not worth it.
+        let again = self
+            .blocking("look at the inputs again", move || gate::recheck(&passage))
+            .await?;
+        match again {
+            Some(checked) => checked?,
+            None => return Ok(self.released()),
         }
-        let (context, control, dry) = (Arc::clone(context), self.control.clone(), self.dry);
-        let work = move || {
-            gate::recheck(&passage)?;
+        let finished = async {
             match &context.output {
-                OutputPlace::File { .. } => finish_file(&context, claim, &control, dry),
-                OutputPlace::Table { table } => Ok(Outcome::Validated(OutputReport {
-                    location: Some(table.clone()),
-                    ..claim
-                })),
-                OutputPlace::Elsewhere => finish_elsewhere(&context, claim),
+                OutputPlace::File { .. } => self.finish_file(context, claim).await,
+                OutputPlace::Table { table } => self.finish_table(context, table, claim).await,
+                OutputPlace::Elsewhere => self.finish_elsewhere(context, claim).await,
             }
         };
+        tokio::select! {
+            biased;
+            finished = finished => finished,
+            () = self.control.kill.cancelled() => Ok(self.released()),
+        }
+    }
+
+    /// Audits a staged file and publishes it.
+    async fn finish_file(
+        &self,
+        context: &Arc<AttemptContext>,
+        claim: OutputReport,
+    ) -> Result<Outcome, Failure> {
+        let OutputPlace::File { staging, .. } = &context.output else {
+            return Ok(Outcome::Validated(claim));
+        };
+        let inputs = audit::input_rows(context).await?;
+        let work = {
+            let (context, control, claim) =
+                (Arc::clone(context), self.control.clone(), claim.clone());
+            move || audit_staged(&context, &claim, &inputs, &control)
+        };
+        let Some(audited) = self.blocking("audit", work).await? else {
+            return Ok(self.released());
+        };
+        let Some(mut audited) = audited? else {
+            return Ok(self.released());
+        };
+        let mut rules = std::mem::take(&mut audited.rules);
+        rules.extend(audit::custom_rules(context, self.control, self.guard).await?);
+        let checks = &context.spec.checks;
+        let format = checks.format.as_ref().map(ToString::to_string);
+        let validation = audit::validation(format, Some(&audited), rules.clone());
+        // In a dry run the table of rules is wanted most where one is broken.
+        self.show(&rules);
+        audit::conclude(&rules, Some(staging))?;
+        let (context, control, dry) = (Arc::clone(context), self.control.clone(), self.dry);
+        let work = move || publish_file(&context, claim, &audited, validation, &control, dry);
         match self.blocking("publish", work).await? {
             Some(outcome) => outcome,
             None => Ok(self.released()),
+        }
+    }
+
+    /// Audits the rows of the chunk in a table, where the job left them.
+    async fn finish_table(
+        &self,
+        context: &Arc<AttemptContext>,
+        table: &str,
+        claim: OutputReport,
+    ) -> Result<Outcome, Failure> {
+        let reported = Reported::of(&claim, &context.files.result, &context.spec.checks)?;
+        let inputs = audit::input_rows(context).await?;
+        let mut rules = audit::audit_table(context, table, &reported, &inputs).await?;
+        rules.extend(audit::custom_rules(context, self.control, self.guard).await?);
+        self.show(&rules);
+        audit::conclude(&rules, None)?;
+        Ok(Outcome::Validated(OutputReport {
+            location: Some(table.to_owned()),
+            validation: audit::validation(None, None, rules),
+            ..claim
+        }))
+    }
+
+    /// Takes the script's word for where its output is, unless the word tells a secret.
+    async fn finish_elsewhere(
+        &self,
+        context: &Arc<AttemptContext>,
+        claim: OutputReport,
+    ) -> Result<Outcome, Failure> {
+        if let Some(location) = &claim.location
+            && context.mask.text(location) != *location
+        {
+            return Err(Failure::invalid(
+                "the location in the result file of the script holds a secret of one of its connections (hint: report it without login and signature)",
+            ));
+        }
+        let rules = audit::custom_rules(context, self.control, self.guard).await?;
+        self.show(&rules);
+        audit::conclude(&rules, None)?;
+        Ok(Outcome::Validated(OutputReport {
+            validation: audit::validation(None, None, rules),
+            ..claim
+        }))
+    }
+
+    /// Keeps the rules of a dry run for whoever runs it.
+    fn show(&self, rules: &[RuleOutcome]) {
+        if self.dry {
+            let _ = self.shown.set(rules.to_vec());
         }
     }
 
@@ -277,6 +386,7 @@ impl Run<'_> {
             let staged = staged.filter(|path| path.symlink_metadata().is_ok())?;
             if !keep {
                 remove_any(&staged);
+                remove_any(&staged_rejects(&staged));
             }
             keep.then_some(staged)
         };
@@ -284,10 +394,37 @@ impl Run<'_> {
     }
 }
 
-/// Checks and publishes a staged file.
-fn finish_file(
+/// Reads a staged file again and judges it; `None` when told to stop meanwhile.
+fn audit_staged(
+    context: &AttemptContext,
+    claim: &OutputReport,
+    inputs: &[InputRows],
+    control: &AttemptControl,
+) -> Result<Option<Audited>, Failure> {
+    let OutputPlace::File { staging, .. } = &context.output else {
+        return Ok(None);
+    };
+    let checks = &context.spec.checks;
+    let reported = Reported::of(claim, &context.files.result, checks)?;
+    let file = open_staged(staging)?;
+    let subject = Subject {
+        path: staging,
+        checks,
+        bounds: &context.item.bounds,
+        reported: &reported,
+        inputs,
+        work_dir: &context.files.dir,
+        stop: &|| control.kill.is_cancelled(),
+    };
+    audit_file(file, &subject)
+}
+
+/// Publishes an audited file, its rejects before it.
+fn publish_file(
     context: &AttemptContext,
     claim: OutputReport,
+    audited: &Audited,
+    validation: Option<Validation>,
     control: &AttemptControl,
     dry: bool,
 ) -> Result<Outcome, Failure> {
@@ -299,42 +436,37 @@ fn finish_file(
     else {
         return Ok(Outcome::Validated(claim));
     };
-    let stop = || control.kill.is_cancelled();
-    let Some(staged) = check_staged(staging, &claim, &stop)? else {
-        return Ok(Outcome::Released {
-            reason: control.reason(),
-        });
-    };
-    let may_publish = || !stop() && (control.may_publish)();
-    let published = if dry {
-        Published::Yes
-    } else {
-        publish(&staged.file, staging, root, relative, &may_publish)?
-    };
-    match published {
-        Published::Yes => Ok(Outcome::Validated(OutputReport {
-            location: Some(relative.to_string_lossy().into_owned()),
-            rows: claim.rows,
-            bytes: Some(staged.bytes),
-            checksum: Some(staged.checksum),
-            validation: None,
-        })),
-        Published::Forbidden => Ok(Outcome::Released {
-            reason: "not published: the worker may no longer hold the lease".to_owned(),
-        }),
+    let may_publish = || !control.kill.is_cancelled() && (control.may_publish)();
+    let location = relative.to_string_lossy().into_owned();
+    let report = audit::report(claim, audited, validation, location);
+    if dry {
+        return Ok(Outcome::Validated(report));
     }
+    let mut published = Published::Yes;
+    if audited.rejected.is_some_and(|rejected| rejected > 0) {
+        let rejects = staged_rejects(staging);
+        let file = open_staged(&rejects)?;
+        let place = rejects_path(context, relative)?;
+        published = publish(&file, &rejects, root, &place, &may_publish)?;
+    }
+    if published == Published::Yes {
+        published = publish(&audited.file, staging, root, relative, &may_publish)?;
+    }
+    Ok(match published {
+        Published::Yes => Outcome::Validated(report),
+        Published::Forbidden => Outcome::Released {
+            reason: "not published: the worker may no longer hold the lease".to_owned(),
+        },
+    })
 }
 
-/// Takes the script's word for where its output is, unless the word tells a secret.
-fn finish_elsewhere(context: &AttemptContext, claim: OutputReport) -> Result<Outcome, Failure> {
-    if let Some(location) = &claim.location
-        && context.mask.text(location) != *location
-    {
-        return Err(Failure::invalid(
-            "the location in the result file of the script holds a secret of one of its connections (hint: report it without login and signature)",
-        ));
+/// Where the rejects of a chunk are published, below the root.
+fn rejects_path(context: &AttemptContext, relative: &Path) -> Result<PathBuf, Failure> {
+    let declared = context.spec.checks.rejects.as_ref();
+    if let Some(template) = declared.and_then(|rejects| rejects.path.as_ref()) {
+        return published_path(template, &context.item);
     }
-    Ok(Outcome::Validated(claim))
+    Ok(staged_rejects(relative))
 }
 
 fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {

@@ -9,7 +9,7 @@ use std::path::Path;
 
 use common::domain::OutputReport;
 use serde::Deserialize;
-use sha2::{Digest, Sha256};
+use serde::de::DeserializeOwned;
 
 use super::Failure;
 use super::progress::open_regular;
@@ -31,26 +31,9 @@ struct ScriptResult {
 /// # Errors
 /// An `invalid` failure for a file that is too large, no JSON or of wrong types.
 pub fn read_result(path: &Path) -> Result<OutputReport, Failure> {
-    let wrong = |what: String| {
-        Failure::invalid(format!(
-            "the result file of the script {what}; expected {{\"rows\": n, \"bytes\": n, \"checksum\": \"sha256:...\", \"location\": \"...\"}}, all optional"
-        ))
-    };
-    if std::fs::symlink_metadata(path).is_err() {
+    let Some(result) = read_json::<ScriptResult>(path)? else {
         return Ok(OutputReport::default());
-    }
-    let Some(file) = open_regular(path) else {
-        return Err(wrong("is no readable file".to_owned()));
     };
-    let mut text = Vec::new();
-    file.take(MAX_RESULT + 1)
-        .read_to_end(&mut text)
-        .map_err(|error| Failure::io("read the result file", path, &error))?;
-    if text.len() as u64 > MAX_RESULT {
-        return Err(wrong("is larger than 1 MiB".to_owned()));
-    }
-    let result: ScriptResult = serde_json::from_slice(&text)
-        .map_err(|error| wrong(format!("cannot be understood ({error})")))?;
     let number = |name: &str, value: Option<u64>| {
         value.map(i64::try_from).transpose().map_err(|_| {
             wrong(format!(
@@ -74,22 +57,48 @@ pub fn read_result(path: &Path) -> Result<OutputReport, Failure> {
     })
 }
 
-/// A staged file that was read whole.
-pub(crate) struct StagedFile {
-    pub(crate) file: File,
-    pub(crate) bytes: i64,
-    pub(crate) checksum: String,
-}
-
-/// Opens the staged file and computes its size and SHA-256. `None` when told to stop meanwhile.
+/// Reads the figures of a result file that rules compare with.
 ///
 /// # Errors
-/// `invalid` when there is no regular file or it is not what the job claims.
-pub(crate) fn check_staged(
-    staging: &Path,
-    claim: &OutputReport,
-    stop: &dyn Fn() -> bool,
-) -> Result<Option<StagedFile>, Failure> {
+/// As [`read_result`].
+pub(crate) fn read_figures<T: Default + DeserializeOwned>(path: &Path) -> Result<T, Failure> {
+    Ok(read_json(path)?.unwrap_or_default())
+}
+
+fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, Failure> {
+    if std::fs::symlink_metadata(path).is_err() {
+        return Ok(None);
+    }
+    let Some(file) = open_regular(path) else {
+        return Err(wrong("is no readable file".to_owned()));
+    };
+    let mut text = Vec::new();
+    file.take(MAX_RESULT + 1)
+        .read_to_end(&mut text)
+        .map_err(|error| Failure::io("read the result file", path, &error))?;
+    if text.len() as u64 > MAX_RESULT {
+        return Err(wrong("is larger than 1 MiB".to_owned()));
+    }
+    serde_json::from_slice(&text)
+        .map(Some)
+        .map_err(|error| wrong(format!("cannot be understood ({error})")))
+}
+
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "every caller has just made it"
+)]
+fn wrong(what: String) -> Failure {
+    Failure::invalid(format!(
+        "the result file of the script {what}; expected {{\"rows\": n, \"bytes\": n, \"checksum\": \"sha256:...\", \"location\": \"...\"}}, all optional"
+    ))
+}
+
+/// Opens the staged output.
+///
+/// # Errors
+/// `invalid` when there is no regular file.
+pub(crate) fn open_staged(staging: &Path) -> Result<File, Failure> {
     let found = match std::fs::symlink_metadata(staging) {
         Ok(metadata) if metadata.is_file() => None,
         Ok(metadata) if metadata.is_dir() => Some("a directory is there"),
@@ -103,60 +112,15 @@ pub(crate) fn check_staged(
             staging.display()
         )));
     }
-    let io = |error| Failure::io("read the staged file", staging, &error);
-    let mut file = File::open(staging).map_err(io)?;
-    let mut digest = Sha256::new();
-    let mut bytes = 0_i64;
-    let mut block = vec![0_u8; 1 << 18];
-    loop {
-        if stop() {
-            return Ok(None);
-        }
-        let count = match file.read(&mut block) {
-            Ok(0) => break,
-            Ok(count) => count,
-            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
-            Err(error) => return Err(io(error)),
-        };
-        digest.update(&block[..count]);
-        bytes += count as i64;
-    }
-    let checksum = format!("sha256:{}", hex::encode(digest.finalize()));
-    compare(staging, claim, bytes, &checksum)?;
-    Ok(Some(StagedFile {
-        file,
-        bytes,
-        checksum,
-    }))
+    File::open(staging).map_err(|error| Failure::io("read the staged file", staging, &error))
 }
 
-fn compare(
-    staging: &Path,
-    claim: &OutputReport,
-    bytes: i64,
-    checksum: &str,
-) -> Result<(), Failure> {
-    if let Some(claimed) = claim.bytes
-        && claimed != bytes
-    {
-        return Err(Failure::invalid(format!(
-            "the script reported {claimed} bytes and the staged file {} has {bytes}",
-            staging.display()
-        )));
-    }
-    // Another algorithm's sum is not ours to judge.
-    if let Some(claimed) = &claim.checksum
-        && let Some(hex) = claimed
-            .strip_prefix("sha256:")
-            .or_else(|| bare_sha256(claimed))
-        && !checksum["sha256:".len()..].eq_ignore_ascii_case(hex)
-    {
-        return Err(Failure::invalid(format!(
-            "the script reported the checksum {claimed} and the staged file {} has {checksum}",
-            staging.display()
-        )));
-    }
-    Ok(())
+/// The hex digits of a reported SHA-256; `None` for a sum of another algorithm, which is not ours
+/// to judge.
+pub(crate) fn sha256_of(reported: &str) -> Option<&str> {
+    reported
+        .strip_prefix("sha256:")
+        .or_else(|| bare_sha256(reported))
 }
 
 fn bare_sha256(text: &str) -> Option<&str> {
@@ -167,7 +131,7 @@ fn bare_sha256(text: &str) -> Option<&str> {
 mod tests {
     use common::domain::{FailureClass, OutputReport};
 
-    use super::{check_staged, read_result};
+    use super::{open_staged, read_result, sha256_of};
 
     fn result(text: &str) -> Result<OutputReport, super::Failure> {
         let dir = tempfile::tempdir().unwrap();
@@ -210,33 +174,20 @@ mod tests {
     }
 
     #[test]
-    fn claims_are_compared_with_the_file() {
+    fn what_is_no_file_is_no_output() {
         let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("staged");
-        std::fs::write(&path, "hello").unwrap();
-        let sum = "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824";
-        let check = |bytes, checksum: Option<&str>| {
-            let claim = OutputReport {
-                bytes,
-                checksum: checksum.map(str::to_owned),
-                ..OutputReport::default()
-            };
-            check_staged(&path, &claim, &|| false)
-                .map(|staged| staged.map(|file| (file.bytes, file.checksum)))
-                .map_err(|failure| failure.class)
-        };
-        let fine = Ok(Some((5, format!("sha256:{sum}"))));
-        assert_eq!(check(None, None), fine);
-        assert_eq!(check(Some(5), Some(&sum.to_uppercase())), fine);
-        assert_eq!(check(Some(5), Some("md5:abc")), fine);
-        assert_eq!(check(Some(4), None), Err(FailureClass::Invalid));
-        assert_eq!(check(None, Some("sha256:00")), Err(FailureClass::Invalid));
-        let stopped = check_staged(&path, &OutputReport::default(), &|| true);
-        assert!(matches!(stopped, Ok(None)));
-        let nothing = dir.path().join("nothing");
-        let failure = check_staged(&nothing, &OutputReport::default(), &|| false)
-            .err()
-            .unwrap();
+        let failure = open_staged(dir.path()).unwrap_err();
+        assert!(failure.error.contains("a directory is there"), "{failure}");
+        let failure = open_staged(&dir.path().join("nothing")).unwrap_err();
         assert!(failure.error.contains("nothing is there"), "{failure}");
+        assert_eq!(failure.class, FailureClass::Invalid);
+    }
+
+    #[test]
+    fn sums_of_other_algorithms_are_not_ours() {
+        let bare = "0".repeat(64);
+        assert_eq!(sha256_of("sha256:00"), Some("00"));
+        assert_eq!(sha256_of(&bare), Some(bare.as_str()));
+        assert_eq!(sha256_of("md5:abc"), None);
     }
 }

@@ -3,6 +3,7 @@
 //! A job turns a prepared attempt into output and claims what it made. It must never publish
 //! and never settle: that is the attempt's and the worker's business.
 
+mod check;
 mod outcome;
 mod program;
 mod script;
@@ -13,6 +14,7 @@ use common::domain::AttemptResult;
 
 use crate::attempt::{AttemptContext, AttemptControl};
 
+pub(crate) use check::{Checked, run_check};
 pub use script::ScriptJob;
 
 /// A kind of job.

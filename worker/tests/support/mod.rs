@@ -18,6 +18,7 @@ use common::domain::{
     OutputReport, WorkItem,
 };
 use common::flow::model::{Connection, ConnectionKind, Job, Location, Retry, Run, Verify};
+use common::flow::rules::Checks;
 use secrecy::SecretString;
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
@@ -106,6 +107,7 @@ pub(crate) fn input(dataset: &str, at: Location) -> InputChunk {
         validation: None,
         attempt: None,
         published_by: None,
+        mapping: None,
         verify: Default::default(),
     }
 }
@@ -297,6 +299,7 @@ pub(crate) fn spec(lake: &Path) -> JobSpec {
         script_sha256: None,
         output_at: at("lake", Some("orders/{chunk}.csv"), None),
         output: "orders_file".into(),
+        checks: Checks::default(),
         connections: BTreeMap::from([("lake".to_owned(), files_connection(lake, 0))]),
     }
 }

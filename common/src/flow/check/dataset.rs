@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::{Context, location, partition};
+use super::{Context, checks, location, partition};
 use crate::flow::model::{Buffer, Connection, ConnectionKind, DataSet, Keep, Partition, Verify};
 use crate::flow::raw::{RawDataSet, RawInput, RawJob, RawLocation, RawPartition};
+use crate::flow::raw_window::RawChunks;
 use crate::flow::read::{At, NamedEntry, Place, Problems};
 use crate::flow::scalar::{InputChunks, KeepFor, VerifyWord};
 use crate::flow::tree::shorten;
@@ -18,6 +19,9 @@ pub(super) enum Role<'r> {
     Derived { job: &'r str, input: &'r str },
     /// A job makes it from all chunks of its inputs.
     Gathered,
+    /// A job makes it from chunks that it finds by time or by an expression; whether only a partition
+    /// of its own can say which chunks it has.
+    Linked { job: &'r str, needs: bool },
     /// A job that could not be read might make it.
     Unknown,
 }
@@ -46,7 +50,7 @@ fn build(
     let kind = raw.at.as_ref().and_then(|at| kind_of(context, &at.value));
     let partition = match raw.partition.as_ref() {
         Some(written) if may_be_cut(written, role, problems) => {
-            partition::build(written, kind, raw, problems)
+            partition::build(written, kind, raw, role, problems)
         }
         Some(_) => None,
         None => unwritten_partition(entry, raw, role, kind, problems),
@@ -56,6 +60,7 @@ fn build(
     }
     let buffer = buffer(raw, problems);
     let keep = keep(raw, problems);
+    let checks = checks::build(context, &entry.name, raw, role, problems);
     let at = location::build(context, raw, role, problems)?;
     Some(DataSet {
         at,
@@ -69,6 +74,7 @@ fn build(
                 VerifyWord::Checksum => Verify::Checksum,
                 VerifyWord::Size => Verify::Size,
             }),
+        checks,
     })
 }
 
@@ -83,30 +89,45 @@ fn role<'r>(context: &Context<'r>, name: &str) -> Role<'r> {
     let Some(inputs) = inputs_of(maker) else {
         return Role::Unknown;
     };
-    match inputs.iter().find(|input| !is_all(input)) {
-        None => Role::Gathered,
-        Some(input) => {
-            let dataset = input.value.dataset.as_ref();
-            let input = dataset.map_or("", |dataset| dataset.value.0.as_str());
-            Role::Derived {
-                job: &maker.name,
-                input,
-            }
-        }
+    let job = &maker.name;
+    let unreadable = |input: &At<RawInput>| {
+        input.value.chunks.is_written() && input.value.chunks.as_ref().is_none()
+    };
+    if inputs.iter().any(unreadable) {
+        return Role::Unknown;
     }
+    if let Some(input) = inputs.iter().find(|input| is_same(input)) {
+        let dataset = input.value.dataset.as_ref();
+        let input = dataset.map_or("", |dataset| dataset.value.0.as_str());
+        return Role::Derived { job, input };
+    }
+    if inputs.iter().all(|input| is(input, InputChunks::All)) {
+        return Role::Gathered;
+    }
+    let names_outputs = |input: &At<RawInput>| match input.value.chunks.as_ref() {
+        Some(At {
+            value: RawChunks::Rewrite(rewrite),
+            ..
+        }) => rewrite.to.is_written(),
+        _ => is(input, InputChunks::Previous),
+    };
+    let needs = !inputs.iter().any(names_outputs);
+    Role::Linked { job, needs }
 }
 
-fn inputs_of(job: &NamedEntry<RawJob>) -> Option<&[At<RawInput>]> {
+fn is(input: &At<RawInput>, word: InputChunks) -> bool {
+    let chunks = input.value.chunks.as_ref();
+    chunks.is_some_and(|chunks| matches!(chunks.value, RawChunks::Word(found) if found == word))
+}
+
+/// Whether an input is taken by equal keys, as it is unless it says otherwise.
+fn is_same(input: &At<RawInput>) -> bool {
+    !input.value.chunks.is_written() || is(input, InputChunks::Same)
+}
+
+pub(super) fn inputs_of(job: &NamedEntry<RawJob>) -> Option<&[At<RawInput>]> {
     let input = job.value.as_ref()?.input.as_ref()?;
     Some(&input.value.0)
-}
-
-fn is_all(input: &At<RawInput>) -> bool {
-    input
-        .value
-        .chunks
-        .as_ref()
-        .is_some_and(|chunks| chunks.value == InputChunks::All)
 }
 
 /// The connection of a place, where it is declared and could be read.
@@ -192,19 +213,30 @@ fn may_be_cut(written: &At<RawPartition>, role: Role<'_>, problems: &mut Problem
                 .hint("remove partition, or read the input with chunks: all");
             false
         }
-        (Role::Gathered, RawPartition::Single | RawPartition::List(_)) => true,
-        (Role::Gathered, _) => {
+        (Role::Gathered | Role::Linked { .. }, scheme) if says_itself(scheme) => true,
+        (Role::Gathered | Role::Linked { .. }, _) => {
             problems
                 .error(
                     &place,
-                    "a job makes this data set from all chunks of its inputs, \
-                     so there is nothing to cut yet",
+                    "a job makes this data set, so there is nothing to cut yet",
                 )
-                .expected("single or a list")
+                .expected("single, a list, windows or a product of these")
                 .hint("write partition: single, or { list: [..] } for a chunk for each value");
             false
         }
         (Role::Source | Role::Unknown, _) => true,
+    }
+}
+
+/// Whether a partition says which chunks there are without looking at anything.
+fn says_itself(partition: &RawPartition) -> bool {
+    match partition {
+        RawPartition::Single | RawPartition::List(_) | RawPartition::Windows(_) => true,
+        RawPartition::Product(product) => product
+            .product
+            .as_ref()
+            .is_none_or(|parts| parts.value.iter().all(|part| says_itself(&part.value))),
+        _ => false,
     }
 }
 
@@ -222,7 +254,20 @@ fn unwritten_partition(
             missing_partition(&entry.place.at_key(), &entry.name, kind, problems);
             None
         }
-        Role::Source | Role::Derived { .. } | Role::Unknown => None,
+        Role::Linked { job, needs: true } if !raw.partition.is_written() => {
+            problems
+                .error(
+                    &entry.place.at_key(),
+                    format!(
+                        "job {job:?} finds its inputs by the chunks of {:?}, so that needs a partition",
+                        shorten(&entry.name)
+                    ),
+                )
+                .expected("which chunks it has: windows, a list, a product of these, or single")
+                .hint("for example partition: { every: day, from: 2024-01-01, to: 2024-04-01, zone: UTC }");
+            None
+        }
+        Role::Source | Role::Derived { .. } | Role::Linked { .. } | Role::Unknown => None,
     }
 }
 
@@ -242,7 +287,9 @@ fn missing_partition(
             place,
             format!("no job makes {:?}, so it needs a partition", shorten(name)),
         )
-        .expected("how it is cut: by key, list, files, query or command, or single")
+        .expected(
+            "how it is cut: by key, list, files, query, command, windows or product, or single",
+        )
         .hint(format!(
             "for example {example}, or partition: single for one chunk"
         ));

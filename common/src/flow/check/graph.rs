@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Context, text};
-use crate::flow::model::{ConnectionKind, Flow, Job, Mapping, Partition};
+use crate::flow::model::{ConnectionKind, Flow, Input, Job, Mapping, Partition};
 use crate::flow::raw::{RawDataSet, RawJob};
 use crate::flow::read::{At, NamedEntry, Place, Problems};
 use crate::flow::scalar::{KeepFor, Text};
@@ -25,6 +25,7 @@ pub(super) fn check(context: &Context<'_>, flow: &Flow, problems: &mut Problems<
             for (name, job) in &flow.jobs {
                 if let Some(raw) = context.jobs.get(name) {
                     chunks_pair_up(raw, job, &origins, problems);
+                    windows_are_windows(raw, job, &origins, problems);
                 }
             }
         }
@@ -170,6 +171,40 @@ fn chunks_pair_up(
     }
 }
 
+/// Chunks that are found by their time must have one.
+fn windows_are_windows(
+    raw: &NamedEntry<RawJob>,
+    job: &Job,
+    origins: &Origins<'_>,
+    problems: &mut Problems<'_>,
+) {
+    let timed = |mapping: &Mapping| matches!(mapping, Mapping::Windows | Mapping::Previous { .. });
+    let Some(by) = job.inputs.iter().find(|input| timed(&input.mapping)) else {
+        return;
+    };
+    let output = std::iter::once((&job.output, &by.dataset));
+    let inputs = job.inputs.iter().filter(|input| timed(&input.mapping));
+    let inputs = inputs.map(|input| (&input.dataset, &input.dataset));
+    for (set, at) in inputs.chain(output) {
+        let Some((origin, partition)) = origins.get(set.as_str()) else {
+            continue;
+        };
+        if matches!(partition, Partition::Windows { .. }) {
+            continue;
+        }
+        problems
+            .error(
+                &input_place(raw, Some(at)),
+                format!("the chunks of {set:?} are no windows, so none can be found by its time"),
+            )
+            .note(format!("{set:?} has the chunks of {origin:?}"))
+            .expected("data sets that are cut by windows on both sides")
+            .hint(
+                "cut it by { every: .. }, or name chunks by an expression: { match: .., to: .. }",
+            );
+    }
+}
+
 enum Pairing {
     Certain,
     ByName,
@@ -182,6 +217,18 @@ fn pairing(left: &Partition, right: &Partition) -> Pairing {
         (Partition::List { values: left }, Partition::List { values: right }) => {
             let (left, right): (BTreeSet<_>, BTreeSet<_>) =
                 (left.iter().collect(), right.iter().collect());
+            if left == right {
+                Pairing::Certain
+            } else {
+                Pairing::Wrong
+            }
+        }
+        (
+            Partition::Windows { calendar: left, .. },
+            Partition::Windows {
+                calendar: right, ..
+            },
+        ) => {
             if left == right {
                 Pairing::Certain
             } else {
@@ -212,6 +259,12 @@ fn origins<'f>(flow: &'f Flow, topology: &'f Topology) -> Origins<'f> {
             .inputs
             .iter()
             .find(|input| input.mapping == Mapping::SameKey);
+        let before = |input: &&Input| matches!(input.mapping, Mapping::Previous { .. });
+        let named = |input: &Input| matches!(input.mapping, Mapping::To(_));
+        let same = same.or_else(|| {
+            let previous = job.inputs.iter().find(before);
+            previous.filter(|_| !job.inputs.iter().any(named))
+        });
         let origin = same.and_then(|input| origins.get(input.dataset.as_str()).copied());
         if let Some(origin) = origin {
             origins.entry(job.output.as_str()).or_insert(origin);
@@ -222,13 +275,13 @@ fn origins<'f>(flow: &'f Flow, topology: &'f Topology) -> Origins<'f> {
 
 /// A buffer that never drains stops its job for ever.
 fn buffers_drain(context: &Context<'_>, flow: &Flow, problems: &mut Problems<'_>) {
-    let mut readers: BTreeMap<&str, Vec<(&str, Mapping)>> = BTreeMap::new();
+    let mut readers: BTreeMap<&str, Vec<(&str, &Mapping)>> = BTreeMap::new();
     for (name, job) in &flow.jobs {
         for input in &job.inputs {
             readers
                 .entry(&input.dataset)
                 .or_default()
-                .push((name, input.mapping));
+                .push((name, &input.mapping));
         }
     }
     for entry in context.datasets.entries {
@@ -249,13 +302,21 @@ fn buffers_drain(context: &Context<'_>, flow: &Flow, problems: &mut Problems<'_>
                 )
                 .hint("remove the buffer: a full one would stop the job for ever");
         }
-        let waits = readers.iter().find(|(_, mapping)| *mapping == Mapping::All);
-        if let Some((job, _)) = waits {
+        // Only one to one is a published chunk consumed whatever happens to the others.
+        let waits = readers
+            .iter()
+            .find(|(_, mapping)| **mapping != Mapping::SameKey);
+        if let Some((job, mapping)) = waits {
+            let how_many = if **mapping == Mapping::All {
+                "all"
+            } else {
+                "several"
+            };
             problems
                 .error(
                     &place,
                     format!(
-                        "a buffer would hold back chunks while job {job:?} waits for all of them"
+                        "a buffer would hold back chunks while job {job:?} waits for {how_many} of them"
                     ),
                 )
                 .hint("remove the buffer: the two would wait for each other for ever");
@@ -284,9 +345,17 @@ fn unused(context: &Context<'_>, flow: &Flow, topology: &Topology, problems: &mu
     }
     let by_datasets = flow.datasets.values().map(|dataset| &dataset.at.connection);
     let by_jobs = flow.jobs.values().flat_map(|job| &job.connections);
-    let used: BTreeSet<&String> = by_datasets.chain(by_jobs).collect();
+    let by_rules = flow
+        .datasets
+        .values()
+        .flat_map(|set| set.checks.connections());
+    let used: BTreeSet<&str> = by_datasets
+        .chain(by_jobs)
+        .map(String::as_str)
+        .chain(by_rules)
+        .collect();
     for entry in context.connections.entries {
-        if !used.contains(&entry.name) {
+        if !used.contains(entry.name.as_str()) {
             problems.warning(
                 &entry.place.at_key(),
                 format!("nothing uses the connection {:?}", entry.name),

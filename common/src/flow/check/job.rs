@@ -7,7 +7,7 @@ use crate::flow::duration::format_duration;
 use crate::flow::model::{Input, Job, Mapping, Retry, Run};
 use crate::flow::raw::{RawInputs, RawJob, RawRetry, RawRun};
 use crate::flow::read::{At, NamedEntry, Place, Problems};
-use crate::flow::scalar::{Environments, InputChunks, Span, Text};
+use crate::flow::scalar::{Environments, Span, Text};
 use crate::flow::tree::shorten;
 
 /// How long an attempt may go on unheard unless its job says otherwise, in seconds.
@@ -118,7 +118,12 @@ fn inputs(
                 .expected("an input that is not the job's output");
             continue;
         }
-        if !seen.insert(name) {
+        let Some(mapping) = super::window::mapping(&input.value, problems) else {
+            continue;
+        };
+        // A window and the one before it may come from one data set; anything else twice is a slip.
+        let twice = !seen.insert((name, matches!(mapping, Mapping::Previous { .. })));
+        if twice {
             problems
                 .error(
                     &dataset.place,
@@ -126,12 +131,6 @@ fn inputs(
                 )
                 .hint("keep one of them");
         }
-        let all = input
-            .value
-            .chunks
-            .as_ref()
-            .is_some_and(|c| c.value == InputChunks::All);
-        let mapping = if all { Mapping::All } else { Mapping::SameKey };
         built.push(Input {
             dataset: name.to_owned(),
             mapping,

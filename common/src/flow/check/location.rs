@@ -25,8 +25,8 @@ pub(super) fn build(
     }
     if let Some(path) = raw.path.as_ref().filter(|_| fits) {
         let partition = dataset.partition.as_ref().map(|partition| &partition.value);
-        let by_list = matches!(partition, Some(RawPartition::List(_)));
-        path_template(path, role, by_list, problems);
+        let many = !matches!(partition, None | Some(RawPartition::Single));
+        path_template(path, role, many, problems);
     }
     let written = |text: Option<&At<Text>>| text.map(|text| text.value.0.clone());
     Some(Location {
@@ -99,7 +99,7 @@ fn fits_kind(
 }
 
 /// A path that every chunk must find its own file by.
-fn path_template(path: &At<Text>, role: Role<'_>, by_list: bool, problems: &mut Problems<'_>) {
+fn path_template(path: &At<Text>, role: Role<'_>, cut: bool, problems: &mut Problems<'_>) {
     if !text::relative_path(path, "the path", "the connection's root", problems) {
         return;
     }
@@ -107,7 +107,11 @@ fn path_template(path: &At<Text>, role: Role<'_>, by_list: bool, problems: &mut 
         return;
     };
     let has = |words: [&str; 2]| found.iter().any(|word| words.contains(word));
-    let many = by_list || matches!(role, Role::Derived { .. });
+    let many = cut
+        || matches!(
+            role,
+            Role::Derived { .. } | Role::Linked { needs: false, .. }
+        );
     match role {
         Role::Source if has(["fence", "generation"]) => {
             problems
@@ -117,7 +121,9 @@ fn path_template(path: &At<Text>, role: Role<'_>, by_list: bool, problems: &mut 
                 )
                 .expected("{chunk} and {ordinal} only");
         }
-        Role::Derived { .. } | Role::Gathered if many && !has(["chunk", "ordinal"]) => {
+        Role::Derived { .. } | Role::Linked { .. } | Role::Gathered
+            if many && !has(["chunk", "ordinal"]) =>
+        {
             problems
                 .error(
                     &path.place,

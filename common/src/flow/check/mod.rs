@@ -3,6 +3,7 @@
 //! All problems are collected. A part that could not be read was reported already, so whatever
 //! refers to it is not reported again.
 
+mod checks;
 mod connection;
 mod dataset;
 mod environment;
@@ -10,8 +11,10 @@ mod graph;
 mod job;
 mod location;
 mod partition;
+mod rule_parts;
 mod text;
 mod variables;
+mod window;
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -106,6 +109,9 @@ pub(super) fn check(raw: &RawFlow, problems: &mut Problems<'_>) -> Option<Flow> 
     };
     graph::check(&context, &flow, problems);
     environment::check(&context, &flow, problems);
+    if !problems.any_error() {
+        checks::warn_unvouched(&context, &flow, problems);
+    }
     raw.flow.as_ref().map(|_| flow)
 }
 

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use super::dataset::kind_word;
-use super::text;
+use super::dataset::{Role, kind_word};
+use super::{text, window};
 use crate::flow::model::{ChunkSize, ConnectionKind, Partition};
 use crate::flow::raw::{RawByKey, RawDataSet, RawPartition};
 use crate::flow::read::{At, Place, Problems};
@@ -15,6 +15,7 @@ pub(super) fn build(
     written: &At<RawPartition>,
     kind: Option<&ConnectionKind>,
     dataset: &RawDataSet,
+    role: Role<'_>,
     problems: &mut Problems<'_>,
 ) -> Option<Partition> {
     let place = &written.place;
@@ -42,7 +43,37 @@ pub(super) fn build(
             let argv = command(by.command.as_ref()?, problems);
             Some(Partition::Command { argv })
         }
+        RawPartition::Windows(by) => window::build(by, kind, role, place, problems),
+        RawPartition::Product(by) => {
+            let parts = by.product.as_ref()?;
+            product(parts, kind, dataset, role, problems)
+        }
     }
+}
+
+fn product(
+    parts: &At<Vec<At<RawPartition>>>,
+    kind: Option<&ConnectionKind>,
+    dataset: &RawDataSet,
+    role: Role<'_>,
+    problems: &mut Problems<'_>,
+) -> Option<Partition> {
+    if parts.value.len() < 2 {
+        problems
+            .error(&parts.place, "a product of fewer than two dimensions")
+            .expected("at least two partitions, for example [{ every: day, .. }, { list: [..] }]");
+    }
+    let mut built = Vec::new();
+    for part in &parts.value {
+        if let RawPartition::Product(_) = part.value {
+            problems
+                .error(&part.place, "a product stands in a product")
+                .hint("put its dimensions into the outer one");
+            return None;
+        }
+        built.push(build(part, kind, dataset, role, problems)?);
+    }
+    Some(Partition::Product { parts: built })
 }
 
 fn needs_kind(
@@ -84,7 +115,7 @@ fn by_files(
 
 /// A command is a program of the script directory, as a job's script is: whoever may write flow
 /// files must not thereby run any program of the host.
-fn command(command: &At<Vec<At<Written>>>, problems: &mut Problems<'_>) -> Vec<String> {
+pub(super) fn command(command: &At<Vec<At<Written>>>, problems: &mut Problems<'_>) -> Vec<String> {
     match command
         .value
         .first()

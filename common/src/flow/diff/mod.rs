@@ -13,10 +13,12 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use self::shown::{
-    buffer, inputs, keep, kind_word, limit, list, map, or_none, partition, place, retry, run,
-    seconds, verify,
+    CHECKS, buffer, inputs, keep, kind_word, limit, list, map, or_none, partition, place, retry,
+    run, seconds, verify,
 };
-use super::model::{Connection, ConnectionKind, DataSet, Flow, Job, Keep, Location, Mapping, Pool};
+use super::model::{
+    Connection, ConnectionKind, DataSet, Flow, Input, Job, Keep, Location, Mapping, Pool,
+};
 
 /// What a change means for work under way, mildest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -322,6 +324,14 @@ fn dataset(changes: &mut Changes, name: &str, versions: &Versions<'_>, a: &DataS
         verify(b.verify),
         Effect::NewAttempts,
     );
+    for (key, show) in CHECKS {
+        changes.field(
+            &path(key),
+            &show(&a.checks),
+            &show(&b.checks),
+            Effect::NewAttempts,
+        );
+    }
 }
 
 fn keeps_as_long(old: Keep, new: Keep) -> bool {
@@ -340,15 +350,24 @@ fn job(changes: &mut Changes, name: &str, a: &Job, b: &Job) {
     let mut field = |key: &str, old: String, new: String, effect| {
         changes.field(&path(key), &old, &new, effect);
     };
-    // The chunks of an output are those of its inputs of the same key.
-    let same_key = |job: &Job| -> BTreeSet<String> {
-        let same = job
+    // The chunks of an output follow from those of its inputs, unless it takes them whole.
+    let mapped = |job: &Job| -> BTreeSet<String> {
+        let mapped = job
             .inputs
             .iter()
-            .filter(|input| input.mapping == Mapping::SameKey);
-        same.map(|input| input.dataset.clone()).collect()
+            .filter(|input| input.mapping != Mapping::All);
+        mapped
+            .map(|input| {
+                // Whether it may be unvalidated is nothing to its chunks.
+                let input = Input {
+                    accept_unvalidated: false,
+                    ..input.clone()
+                };
+                inputs(&[input])
+            })
+            .collect()
     };
-    let recut = same_key(a) != same_key(b);
+    let recut = mapped(a) != mapped(b);
     let effect = if recut {
         Effect::NewPlan
     } else {

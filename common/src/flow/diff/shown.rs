@@ -5,11 +5,31 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use crate::calendar::Calendar;
 use crate::flow::duration::format_duration;
 use crate::flow::model::{
-    Buffer, ChunkSize, Connection, ConnectionKind, Input, Keep, Location, Mapping, Partition,
-    Retry, Run, Verify,
+    Buffer, ChunkSize, Connection, ConnectionKind, First, Input, Keep, Location, Mapping,
+    Partition, Rest, Retry, Rewrite, Run, Verify,
 };
+use crate::flow::rules::Checks;
+
+/// Shows a part of what is checked.
+type Shows = fn(&Checks) -> String;
+
+/// What is checked, by key.
+pub(super) const CHECKS: [(&str, Shows); 3] = [
+    ("format", |checks| as_json(checks.format.as_ref())),
+    ("validate", |checks| {
+        as_json(Some(&checks.validate).filter(|rules| !rules.is_empty()))
+    }),
+    ("rejects", |checks| as_json(checks.rejects.as_ref())),
+];
+
+fn as_json<T: serde::Serialize>(value: Option<&T>) -> String {
+    value
+        .and_then(|value| serde_json::to_string(value).ok())
+        .unwrap_or_else(|| "none".to_owned())
+}
 
 pub(super) fn or_none(text: &Option<String>) -> String {
     text.clone().unwrap_or_else(|| "none".to_owned())
@@ -60,8 +80,8 @@ pub(super) fn map(entries: &BTreeMap<String, String>) -> String {
     format!("{{{}}}", shown.join(", "))
 }
 
-pub(super) fn partition(partition: Option<&Partition>) -> String {
-    match partition {
+pub(super) fn partition(cut: Option<&Partition>) -> String {
+    match cut {
         None => "that of its input".to_owned(),
         Some(Partition::Single) => "single".to_owned(),
         Some(Partition::Key { columns, size }) => {
@@ -82,6 +102,32 @@ pub(super) fn partition(partition: Option<&Partition>) -> String {
             None => format!("query {sql:?}"),
         },
         Some(Partition::Command { argv }) => format!("command {}", list(argv)),
+        Some(Partition::Windows {
+            calendar,
+            column,
+            rest,
+        }) => {
+            let rest = match rest {
+                Rest::Error => "error",
+                Rest::Chunk => "chunk",
+                Rest::Ignore => "ignore",
+            };
+            let by = column.as_ref().map_or_else(String::new, |column| {
+                format!(" by {}, rest: {rest}", quote(column))
+            });
+            let Calendar {
+                every,
+                from,
+                to,
+                zone,
+                week_starts,
+            } = calendar;
+            format!("every {every} from {from} to {to} in {zone}, weeks from {week_starts}{by}")
+        }
+        Some(Partition::Product { parts }) => {
+            let parts: Vec<String> = parts.iter().map(|part| partition(Some(part))).collect();
+            format!("product ({})", parts.join(") x ("))
+        }
     }
 }
 
@@ -113,9 +159,25 @@ pub(super) fn inputs(inputs: &[Input]) -> String {
     let shown: Vec<String> = inputs
         .iter()
         .map(|input| {
-            let shown = match input.mapping {
-                Mapping::SameKey => quote(&input.dataset),
-                Mapping::All => format!("all of {}", quote(&input.dataset)),
+            let of = quote(&input.dataset);
+            let shown = match &input.mapping {
+                Mapping::SameKey => of,
+                Mapping::All => format!("all of {of}"),
+                Mapping::Windows => format!("windows of {of}"),
+                Mapping::Previous { first } => {
+                    let first = match first {
+                        First::Ready => "ready",
+                        First::Wait => "wait",
+                        First::Skip => "skip",
+                    };
+                    format!("previous of {of} (first: {first})")
+                }
+                Mapping::To(Rewrite { pattern, template }) => {
+                    format!("{of} by {pattern:?} to {template:?}")
+                }
+                Mapping::From(Rewrite { pattern, template }) => {
+                    format!("{of} by {pattern:?} from {template:?}")
+                }
             };
             if input.accept_unvalidated {
                 format!("{shown} (unvalidated accepted)")

@@ -40,7 +40,7 @@ fn flow(jobs: &[&str], cuts: &[(&str, &str)]) -> String {
         let partition = match (cut, made.contains(&dataset.as_str())) {
             (Some(cut), _) => format!(", partition: {cut}"),
             (None, false) => ", partition: { key: id, chunks: 10 }".to_owned(),
-            (None, true) => String::new(),
+            (None, true) => ", validate: [{ not_null: [id] }]".to_owned(),
         };
         text.push_str(&format!(
             "  {dataset}: {{ at: {{ connection: db, table: t_{dataset} }}{partition} }}\n"
@@ -195,4 +195,16 @@ fn a_large_flow_is_checked_in_bearable_time() {
     );
     // Far above what it takes, far below what anything quadratic would.
     assert!(began.elapsed().as_secs() < 30, "{:?}", began.elapsed());
+}
+
+#[test]
+fn warnings_without_number_are_counted_and_stop_nobody() {
+    let jobs: Vec<String> = (0..150)
+        .map(|n| format!("j{n}: d{n} -> d{}", n + 1))
+        .collect();
+    let jobs: Vec<&str> = jobs.iter().map(String::as_str).collect();
+    let text = flow(&jobs, &[]).replace(", validate: [{ not_null: [id] }]", "");
+    let parsed = parse_flow(&text, "f.yaml").unwrap();
+    assert_eq!(parsed.warnings.len(), 101);
+    assert!(parsed.warnings[100].to_string().contains("49 more"));
 }

@@ -4,6 +4,8 @@ mod graph;
 mod rules;
 mod shown;
 mod text;
+mod validation;
+mod windows;
 
 use super::model::*;
 use super::parse_flow;
@@ -40,7 +42,7 @@ jobs:
     connections: [api]
     approve: false
   load: { input: orders_file, output: orders_dwh, run: { script: load.sh } }
-  summarise: { input: [{ dataset: orders_dwh, chunks: all }], output: summary, run: { script: sum.sh }, approve: true }
+  summarise: { input: [{ dataset: orders_dwh, chunks: all, accept: unvalidated }], output: summary, run: { script: sum.sh }, approve: true }
 "#;
 
 #[test]

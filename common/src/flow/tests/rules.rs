@@ -19,7 +19,7 @@ datasets:
 jobs:
   extract: { input: src, output: mid, run: { script: e.sh }, connections: [api] }
   load: { input: mid, output: end, run: { script: l.sh } }
-  sum: { input: { dataset: end, chunks: all }, output: all, run: { script: s.sh } }
+  sum: { input: { dataset: end, chunks: all, accept: unvalidated }, output: all, run: { script: s.sh } }
 "#;
 
 /// `find` is replaced by `slip`, in which `«` stands where the problem must be seen.
@@ -296,7 +296,7 @@ fn partitions() {
         partition => "partition: { command: [«/bin/sh, -c, x] }", "is absolute";
         partition => "partition: { query: «\"\" }", "is empty";
         "end: { at: { connection: db, table: public.e } }" => "end: { at: { connection: db, table: public.e }, «partition: single }", "makes this data set chunk by chunk from \"mid\"";
-        "all: { at: { connection: db, table: public.a } }" => "all: { at: { connection: db, table: public.a }, «partition: { key: id, chunks: 3 } }", "single or a list";
+        "all: { at: { connection: db, table: public.a } }" => "all: { at: { connection: db, table: public.a }, «partition: { key: id, chunks: 3 } }", "single, a list, windows or a product of these";
     }
     let source = "{ at: { connection: db, table: public.t }, partition: { key: id, chunks: 10 } }";
     slips! { errors
@@ -354,8 +354,8 @@ fn jobs() {
         "input: mid" => "input: [mid, «mid]", "stands here twice";
         "input: mid" => "input: «[]", "at least one";
         "input: mid" => "input: [mid, «5]", "jobs.load.input[1] is the number 5";
-        "chunks: all }" => "chunks: «some }", "one of all and same";
-        "chunks: all }" => "chunks: all, accept: «anything }", "unvalidated";
+        "chunks: all, accept" => "chunks: «some, accept", "one of all, same, windows and previous";
+        "accept: unvalidated }" => "accept: «anything }", "unvalidated";
         "run: { script: l.sh }" => "run: { script: l.sh }, environments: «both", "one of same and mixed";
         "script: l.sh" => "script: «/bin/sh", "is absolute";
         "script: l.sh" => "script: «../l.sh", "leads out of it with ..";

@@ -125,7 +125,7 @@ fn changes_are_listed_with_what_they_mean() {
         .replace("buffer: { chunks: 200, bytes: 2TB }", "buffer: { chunks: 100 }")
         .replace("timeout: 2h", "timeout: 3h")
         .replace("args: [--limit, 10]", "args: [--limit, 20]")
-        .replace("  summarise: { input: [{ dataset: orders_dwh, chunks: all }], output: summary, run: { script: sum.sh }, approve: true }\n", "  sum_up: { input: [{ dataset: orders_dwh, chunks: all }], output: total, run: { script: sum.sh } }\n")
+        .replace("  summarise: { input: [{ dataset: orders_dwh, chunks: all, accept: unvalidated }], output: summary, run: { script: sum.sh }, approve: true }\n", "  sum_up: { input: [{ dataset: orders_dwh, chunks: all, accept: unvalidated }], output: total, run: { script: sum.sh } }\n")
         .replace("  summary:     {", "  total:     {");
     let new = parse_flow(&text, "new.yaml")
         .unwrap_or_else(|p| panic!("{}", p[0]))

@@ -168,6 +168,14 @@ impl ChunkExplained {
                 lease.fence
             ));
         }
+        if let Some(at) = facts.hold_until {
+            let at = words::stamp(page.zoned(at));
+            page.line(format!("  held      until {at}, then it goes on by itself"));
+        }
+        if let Some(at) = facts.stale_since {
+            let at = words::stamp(page.zoned(at));
+            page.line(format!("  stale     since {at}"));
+        }
         page.line(format!(
             "  changed   {}",
             words::stamp(page.zoned(facts.changed_at))

@@ -49,6 +49,7 @@ fn made(counts: Counts) -> DataSetFacts {
         outdated: false,
         replan: None,
         plan_error: None,
+        gap: None,
         writing_since: None,
         counts,
         running: 0,
@@ -234,7 +235,9 @@ fn a_chain_behind_an_exhausted_chunk_is_at_its_end_and_a_paused_one_is_not() {
     assert_eq!(verdict(&[failed, behind.clone()]), Verdict::Degraded);
     assert_eq!(verdict(&[degraded.clone(), retry]), Verdict::Open);
     assert_eq!(verdict(&[degraded, paused]), Verdict::Open);
-    assert_eq!(verdict(&[done, behind]), Verdict::Open);
+    assert_eq!(verdict(&[done.clone(), behind]), Verdict::Open);
+    let gap = Standing::new(State::Blocked, Reason::new("gap", ""));
+    assert_eq!(verdict(&[done, gap]), Verdict::Degraded);
 }
 
 fn sample(n_15m: i64, n_1h: i64, n_all: i64, first_claimed_ago: TimeDelta) -> Sample {
@@ -343,6 +346,30 @@ fn nothing_ends_before_its_inputs_and_only_what_moves_has_an_end() {
         ends_of(&running, Some(never))
             .0
             .is_some_and(|end| end > NOON + TimeDelta::days(30_000))
+    );
+}
+
+#[test]
+fn what_no_plan_has_is_no_chunk_that_comes_shortly() {
+    let mut set = made(Counts {
+        waiting: 2,
+        validated: 8,
+        ..Counts::default()
+    });
+    let fleet = fleet();
+    assert_eq!(state_of(&set, &fleet), (State::Idle, "release"));
+    set.gap = Some("hours/2024-03-31T05+0200".to_owned());
+    assert_eq!(state_of(&set, &fleet), (State::Blocked, "gap"));
+    let text = standing(&set, &fleet).reason.unwrap().text;
+    assert!(
+        text.contains("2 chunks wait") && text.contains("hours/2024-03-31T05+0200"),
+        "{text}"
+    );
+    set.counts.failed = 1;
+    assert_eq!(
+        state_of(&set, &fleet).0,
+        State::Waiting,
+        "something moves yet"
     );
 }
 

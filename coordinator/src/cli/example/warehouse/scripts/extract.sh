@@ -9,7 +9,7 @@ export PGUSER=$ODF_CONN_ERP_USER PGPASSWORD=${ODF_CONN_ERP_PASSWORD:-}
 export PGAPPNAME="$ODF_CHUNK_NAME $ODF_FENCE"
 
 copied=$(psql -X -v ON_ERROR_STOP=1 -v staging="$ODF_STAGING" <<SQL
-copy (select * from $ODF_INPUT_TABLE where $ODF_PREDICATE) to stdout (format csv) \\g :staging
+copy (select * from $ODF_INPUT_TABLE where $ODF_PREDICATE) to stdout (format csv, header) \\g :staging
 SQL
 )
 

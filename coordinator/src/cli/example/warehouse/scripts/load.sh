@@ -11,7 +11,7 @@ export PGAPPNAME="$ODF_CHUNK_NAME $ODF_FENCE"
 loaded=$(psql -X -q -v ON_ERROR_STOP=1 -v expected="$ODF_INPUT_ROWS" -f /dev/fd/3 3<<SQL <"$ODF_INPUT"
 begin;
 delete from $ODF_OUTPUT_TABLE where $ODF_PREDICATE;
-\\copy $ODF_OUTPUT_TABLE from pstdin (format csv)
+\\copy $ODF_OUTPUT_TABLE from pstdin (format csv, header)
 \\set loaded :ROW_COUNT
 select :loaded = :expected as complete \\gset
 \\if :complete
