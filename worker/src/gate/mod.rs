@@ -10,7 +10,9 @@ pub mod probe;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use common::domain::{Answer, Evidence, FailureClass, Finding, InputChunk, InputEvidence, Verdict};
+use common::domain::{
+    Answer, Bounds, Evidence, FailureClass, Finding, InputChunk, InputEvidence, Verdict,
+};
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -212,13 +214,14 @@ impl Asking<'_> {
         let resolved = connection(&self.context.connections, &input.at.connection)?;
         Ok(match resolved {
             Resolved::Postgres { url, .. } => {
-                let table = input.at.table.clone();
+                let table = input.at.table.clone().filter(|_| !is_nominal(input));
                 let database = self.probes.database(url, table.as_deref()).await;
                 (Found::Database { table, database }, None)
             }
             Resolved::Files { root, .. } => {
                 let environment = self.tree(root).await;
-                let Some(relative) = published_place(input) else {
+                let place = published_place(input).filter(|_| !is_nominal(input));
+                let Some(relative) = place else {
                     return Ok((Found::Tree { environment }, None));
                 };
                 let relative = inside_root(&relative)?;
@@ -267,6 +270,17 @@ impl Asking<'_> {
             self.passage.verdicts.push(judgement.verdict.clone());
         }
     }
+}
+
+/// Whether an input's place is only said: a source whose chunks are values, rows or windows may be one
+/// table, a folder, or whatever its scripts make of it.
+fn is_nominal(input: &InputChunk) -> bool {
+    let of_table = matches!(
+        input.bounds,
+        Bounds::KeyRange { .. } | Bounds::NullKeys { .. } | Bounds::Single
+    );
+    let of_file = matches!(input.bounds, Bounds::File { .. });
+    input.attempt.is_none() && !of_file && !(of_table && input.at.table.is_some())
 }
 
 /// Method codes in the order of the questions.
