@@ -24,6 +24,7 @@ end $$;
 create or replace function odf.add_edges(p_plan bigint, p_mapping text, p_ordinals bigint[], p_inputs bigint[]) returns void
 language plpgsql security definer set search_path = odf, pg_temp as $$
 begin
+  perform odf.demand_read_committed();
   perform odf.writing(p_plan);
   insert into chunk_edge (input_id, chunk_id, mapping)
   select u.input, c.chunk_id, p_mapping
@@ -37,6 +38,7 @@ create or replace function odf.add_gaps(
   p_plan bigint, p_data_set int, p_mapping text, p_ordinals bigint[], p_wanted text[], p_is_key boolean[]) returns void
 language plpgsql security definer set search_path = odf, pg_temp as $$
 begin
+  perform odf.demand_read_committed();
   perform odf.writing(p_plan);
   insert into chunk_gap (chunk_id, plan_id, data_set_id, mapping, wanted, is_key)
   select c.chunk_id, p_plan, p_data_set, p_mapping, u.wanted, u.is_key
@@ -62,6 +64,7 @@ language plpgsql security definer set search_path = odf, pg_temp as $$
 declare
   v_set int := (select data_set_id from plan where plan_id = p_plan);
 begin
+  perform odf.demand_read_committed();
   perform from data_set where data_set_id = v_set for update;
   perform from data_set where plan_id = any (p_input_plans) order by data_set_id for share;
   if exists (select from job j join job_input i using (job_id) join data_set x on x.data_set_id = i.data_set_id

@@ -60,7 +60,7 @@ async fn it_runs_to_its_end_and_tells_a_broken_file_and_another_environment() {
     }
     let largest: i64 = estate
         .control
-        .get("select max(octet_length(evidence)) from odf.publication")
+        .get("select max(octet_length(evidence))::bigint from odf.publication")
         .await;
     println!("evidence: at most {largest} bytes a publication");
     assert!((50..=200).contains(&largest), "{largest}");

@@ -196,7 +196,7 @@ async fn columns_by_place_and_the_zone_of_the_extract_count() {
     let answer = migrated.json(&["reconcile", "copy/00001"], 5).await;
     assert_eq!(answer["verdicts"], json!({ "differs": 1 }));
     migrated
-        .sql("update odf.data_set set spec = spec || '{\"format\": {\"csv\": {\"header\": false}}}' where name = 'file'")
+        .sql("update odf.data_set set spec = spec || '{\"format\": {\"shape\": \"csv\", \"csv\": {\"header\": false}}}' where name = 'file'")
         .await;
     let answer = migrated
         .json(&["reconcile", "copy", "--concurrency", "4"], 0)

@@ -124,6 +124,7 @@ const AT_ANY_LEVEL: &[&str] = &[
     "plan_failed",
     "replan_now",
     "made_from",
+    "plan_sides",
 ];
 
 #[tokio::test]

@@ -152,6 +152,9 @@ fn rule_line(rule: &RuleOutcome) -> String {
 fn tell(run: &DryRun) -> bool {
     let took = Duration::from_millis(run.result.duration_ms.unsigned_abs());
     let took = humantime::format_duration(took);
+    for verdict in &run.verdicts {
+        eprintln!("{verdict}");
+    }
     match &run.result.outcome {
         Outcome::Validated(report) => {
             eprintln!("would be published, after {took}");

@@ -12,20 +12,13 @@ use std::process::{Command, Stdio};
 use common::domain::{Bounds, FailureClass, Fence, KeyColumn};
 use common::flow::model::{Connection, ConnectionKind};
 use serde_json::Value;
-use support::{Bench, at, failure, files_connection, input, report};
+use support::{Bench, at, failure, files_connection, input, postgres, report};
 use worker::attempt::{AttemptControl, run_attempt, sanitise, try_attempt};
 
 /// Everything that must go through quoting, if anything quoted.
 const HOSTILE: &str = "a'b\"c `id` $(touch pwned) $HOME \\n\n\t*;|&<> \u{fc}\u{1F980}\u{202e}%00=";
 /// Writes its environment to the output and its arguments to the log, both separated by NUL.
 const DUMP: &str = "#!/bin/sh\ncat /proc/$$/environ > \"$ODF_STAGING\"\nfor a in \"$@\"; do printf '%s\\036' \"$a\"; done\npwd\nls -A\n";
-
-fn postgres(url: &str) -> Connection {
-    Connection {
-        kind: ConnectionKind::Postgres { url: url.into() },
-        environment: None,
-    }
-}
 
 fn other(settings: &[(&str, &str)]) -> Connection {
     let settings = settings

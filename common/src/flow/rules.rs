@@ -145,6 +145,7 @@ impl Packing {
 
 /// How the fields of a csv file are written.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct CsvStyle {
     /// Whether the first record names the columns; without it they are named 1, 2, 3, ...
     pub header: bool,

@@ -183,6 +183,12 @@ impl Run<'_> {
                 result.evidence = Some(evidence);
                 result
             }
+            // Who tries a script wants to see it run, and what keeps a real attempt from it.
+            Err(Refusal::No { failure, passage }) if self.dry => {
+                tracing::warn!("a real attempt would not start: {}", failure.error);
+                verdicts.clone_from(&passage.verdicts);
+                self.make(context, Arc::from(passage)).await
+            }
             Err(Refusal::No { failure, passage }) => {
                 let mut result = AttemptResult::from(failure);
                 result.evidence = Some(passage.evidence.encode());

@@ -81,6 +81,13 @@ pub(crate) fn files_connection(root: &Path, min_free_bytes: u64) -> Connection {
     }
 }
 
+pub(crate) fn postgres(url: &str) -> Connection {
+    Connection {
+        kind: ConnectionKind::Postgres { url: url.into() },
+        environment: None,
+    }
+}
+
 pub(crate) fn at(connection: &str, path: Option<&str>, table: Option<&str>) -> Location {
     Location {
         connection: connection.into(),
