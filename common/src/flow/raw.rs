@@ -360,20 +360,32 @@ impl FromNode for RawKey {
                     .hint("write primary for the primary key");
                 None
             }
-            Value::List(_) => Vec::read(node, place, problems).map(Self),
-            _ => {
-                let value = Text::read(node, place, problems)?;
-                Some(Self(vec![At {
-                    value,
-                    place: place.clone(),
-                }]))
-            }
+            _ => one_or_several(node, place, problems).map(Self),
         }
     }
 
     fn schema(generator: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "anyOf": [Text::schema(generator), Vec::<At<Text>>::schema(generator)] })
+        one_or_several_schema(generator)
     }
+}
+
+/// A name, or a list of names.
+pub(crate) fn one_or_several(
+    node: &Node,
+    place: &Place,
+    problems: &mut Problems<'_>,
+) -> Option<Vec<At<Text>>> {
+    if let Value::List(_) = &node.value {
+        return Vec::read(node, place, problems);
+    }
+    let value = Text::read(node, place, problems)?;
+    let place = place.clone();
+    Some(vec![At { value, place }])
+}
+
+/// The JSON Schema of [`one_or_several`].
+pub(crate) fn one_or_several_schema(generator: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "anyOf": [Text::schema(generator), Vec::<At<Text>>::schema(generator)] })
 }
 
 record! {

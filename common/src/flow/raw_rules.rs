@@ -5,6 +5,7 @@
 
 use schemars::{Schema, SchemaGenerator, json_schema};
 
+use super::raw::{one_or_several, one_or_several_schema};
 use super::read::{
     At, Fields, FromNode, Given, Named, Place, Problems, describe, mismatch, record,
 };
@@ -151,19 +152,12 @@ impl FromNode for RawColumns {
                 mismatch(node, place, "at least one column".to_owned(), problems);
                 None
             }
-            Value::List(_) => Vec::read(node, place, problems).map(Self),
-            _ => {
-                let value = Text::read(node, place, problems)?;
-                Some(Self(vec![At {
-                    value,
-                    place: place.clone(),
-                }]))
-            }
+            _ => one_or_several(node, place, problems).map(Self),
         }
     }
 
     fn schema(generator: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "anyOf": [Text::schema(generator), Vec::<At<Text>>::schema(generator)] })
+        one_or_several_schema(generator)
     }
 }
 
