@@ -1,6 +1,6 @@
 //! Edges and gaps by the protocol: what is planned, promoted, held back, made again and shown.
 
-use common::domain::{Bounds, NewChunk};
+use common::domain::{Bounds, ChunkId, NewChunk};
 
 use super::{Case, every, flow, job, set, source};
 use crate::coordinator_support::Site;
@@ -79,6 +79,12 @@ async fn a_day_is_ready_when_its_last_hour_is_and_stale_when_one_is_made_again()
     assert_eq!(stale, ["2024-10-27"]);
 }
 
+/// A chunk's own state, whatever was asked of it.
+async fn stored(case: &Case, chunk: ChunkId) -> String {
+    let sql = "select status::text from odf.chunk_state where chunk_id = $1";
+    case.db.get(sql, &[&chunk.0]).await
+}
+
 #[tokio::test]
 async fn an_hour_is_not_made_again_under_the_day_that_reads_it() {
     let mut case = Case::new(&hours_to_days()).await;
@@ -92,23 +98,11 @@ async fn an_hour_is_not_made_again_under_the_day_that_reads_it() {
     let hour = day.inputs[3].clone();
     let selector = serde_json::json!({ "dataset": "hours", "keys": [hour.key] });
     case.control_request(&selector).await;
-    let status: String = case
-        .db
-        .scalar(&format!(
-            "select status::text from odf.chunk_state where chunk_id = {}",
-            hour.chunk_id.0
-        ))
-        .await;
+    let status = stored(&case, hour.chunk_id).await;
     assert_eq!(status, "validated", "not overwritten under its reader");
     worker.complete(&[day]).await;
     case.leader.passes().await;
-    let status: String = case
-        .db
-        .scalar(&format!(
-            "select status::text from odf.chunk_state where chunk_id = {}",
-            hour.chunk_id.0
-        ))
-        .await;
+    let status = stored(&case, hour.chunk_id).await;
     assert_eq!(status, "ready", "and made again when that has ended");
 }
 
